@@ -1,0 +1,2 @@
+//! The binary `engram`.
+fn main() {}

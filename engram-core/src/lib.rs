@@ -1,0 +1,15 @@
+//! Engram: durable episodic memory. This is the map of the crate.
+
+pub mod clock;
+pub mod disk;
+pub mod episode;
+pub mod error;
+pub mod inspect;
+pub mod metrics;
+pub mod storage;
+pub mod store;
+
+pub use clock::Timestamp;
+pub use episode::{Draft, Episode, StoredEpisode};
+pub use error::{Error, ErrorKind, Result};
+pub use store::{Condition, Durability, Options, Store};

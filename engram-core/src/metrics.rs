@@ -1,0 +1,5 @@
+//! What the engine counts.
+
+/// What the engine counts.
+#[derive(Debug, Default)]
+pub struct Metrics {}

@@ -1,0 +1,3 @@
+//! The log's face: open, append, replay, compact.
+
+pub mod report;

@@ -6,6 +6,7 @@ pub mod episode;
 pub mod error;
 pub mod inspect;
 pub mod metrics;
+pub mod record;
 pub mod storage;
 pub mod store;
 

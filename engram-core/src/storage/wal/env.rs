@@ -1,0 +1,62 @@
+//! What every step machine of the log works with: the seams, and where things are.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::{Clock, Rng};
+use crate::disk::Disk;
+use crate::metrics::Metrics;
+
+/// The seams, and the data directory.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub rng: Arc<dyn Rng>,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// The data directory.
+    pub dir: PathBuf,
+}
+
+impl Env {
+    /// Where the log is.
+    #[must_use]
+    pub fn wal_dir(&self) -> PathBuf {
+        self.dir.join("wal")
+    }
+
+    /// Where bytes that left the log are kept.
+    #[must_use]
+    pub fn quarantine_dir(&self) -> PathBuf {
+        self.dir.join("quarantine")
+    }
+
+    /// A file of the log.
+    #[must_use]
+    pub fn wal_path(&self, name: &str) -> PathBuf {
+        self.wal_dir().join(name)
+    }
+}
+
+/// Whether an error says that the disk (or a quota on it) is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Removes a file that may not be there.
+///
+/// # Errors
+/// What the disk said, if not that there is none.
+pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.remove(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,570 @@
+//! From spans and verdicts to a plan: which files count, what is lost, where the log is cut.
+//!
+//! Pure: the effects are [`super::recover`]'s. Deliberately absent: reading, writing, logging.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::frame::{HEADER_BYTES_U64, Header, Kind};
+use super::segment::{Footer, Listed, SegmentHeader, SegmentName};
+use super::verdict::{Place, Seen, Verdict, verdict};
+
+/// An inclusive range of LSNs.
+pub type LsnRange = (u64, u64);
+
+/// How the log's files lie beside each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tiling {
+    /// The files that hold the log, in order of LSN.
+    pub current: Vec<SegmentName>,
+    /// Files whose range a higher generation holds.
+    pub obsolete: Vec<SegmentName>,
+    /// LSNs between two current files that neither can hold.
+    pub missing: Vec<LsnRange>,
+}
+
+/// Lays the segments of a directory side by side. Where ranges overlap, the highest generation
+/// wins: a rewritten file got its name only when it was complete.
+#[must_use]
+pub fn tile(mut names: Vec<SegmentName>) -> Tiling {
+    names.sort_by_key(|name| (std::cmp::Reverse(name.generation()), name.start));
+    let mut tiling = Tiling::default();
+    let mut kept: BTreeMap<u64, SegmentName> = BTreeMap::new();
+    for name in names {
+        // The last LSN of a generation-0 file stands in no name; its first one decides.
+        let covering = kept.range(..=name.start).next_back().and_then(|(_, k)| k.rewritten);
+        if covering.is_some_and(|(end, _)| name.start <= end) {
+            tiling.obsolete.push(name);
+        } else {
+            kept.insert(name.start, name);
+        }
+    }
+    let mut expected = 1u64;
+    let mut open = false;
+    for name in kept.into_values() {
+        if name.start > expected && !open {
+            tiling.missing.push((expected, name.start.saturating_sub(1)));
+        }
+        open = name.rewritten.is_none();
+        expected = name.rewritten.map_or(name.start, |(end, _)| end).saturating_add(1);
+        tiling.current.push(name);
+    }
+    tiling.obsolete.sort_by_key(|name| (name.start, name.generation()));
+    tiling
+}
+
+/// One span of a segment, as scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanFact {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// What it is.
+    pub seen: Seen,
+    /// Its header, where one could be read.
+    pub header: Option<Header>,
+}
+
+impl SpanFact {
+    /// One past its last byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes)
+    }
+}
+
+/// What a scan saw in one segment, beside the contents of its frames.
+#[derive(Debug, Clone)]
+pub struct SegmentFacts {
+    /// Its name.
+    pub name: SegmentName,
+    /// Its header.
+    pub header: SegmentHeader,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Spans that are no plain frames (bad, stale, undecodable), in order.
+    pub odd: Vec<SpanFact>,
+    /// LSN of each valid frame and where it begins and ends, in order.
+    pub frames: Vec<FramePlace>,
+    /// The footer and where its frame begins, when there is an intact one.
+    pub footer: Option<(u64, Footer)>,
+    /// The highest H of its frames and header.
+    pub synced: u64,
+    /// Bytes that the device did not give.
+    pub unreadable: Vec<(u64, u64)>,
+}
+
+/// Where a valid frame stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FramePlace {
+    /// Its LSN.
+    pub lsn: u64,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u32,
+    /// Its kind.
+    pub kind: Kind,
+    /// Whether it is a mark that says all before it was synced.
+    pub complete_mark: bool,
+}
+
+impl FramePlace {
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.bytes))
+    }
+}
+
+/// A run of bad bytes that recovery sets aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+    /// The LSNs that were there.
+    pub lsns: Vec<LsnRange>,
+    /// The records that were there, where something tells.
+    pub listed: Vec<Listed>,
+    /// How many changes were lost.
+    pub entries: u64,
+}
+
+/// What recovery decides about one segment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judgement {
+    /// Damage, a run each.
+    pub damaged: Vec<Loss>,
+    /// Everything from here to `tail_end` is an unfinished tail.
+    pub tail_start: Option<u64>,
+    /// One past the tail's last byte that is not zero.
+    pub tail_end: u64,
+    /// LSNs of intact frames in the tail.
+    pub tail_lsns: Vec<u64>,
+    /// Spans of another life.
+    pub stale: u64,
+    /// The footer is missing though the segment is finished.
+    pub unsealed: bool,
+    /// The last LSN of the segment's range.
+    pub end: u64,
+}
+
+/// Where the segment stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Another segment follows: its first LSN, and whether it says that this one was cut.
+    Followed {
+        /// The next segment's first LSN.
+        next_start: u64,
+        /// What follows this segment's range means nothing.
+        cut: bool,
+    },
+    /// The last one.
+    Last,
+}
+
+impl Position {
+    /// The highest LSN that a frame of the segment may have.
+    #[must_use]
+    pub fn last_lsn_allowed(self) -> u64 {
+        match self {
+            Self::Followed { next_start, .. } => next_start.saturating_sub(1),
+            Self::Last => u64::MAX.saturating_sub(1),
+        }
+    }
+}
+
+/// Judges a scanned segment.
+#[must_use]
+pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
+    let active = position == Position::Last && facts.footer.is_none();
+    let mut judgement = Judgement { end: range_end(facts, position), ..Judgement::default() };
+    let mut in_tail = false;
+    for span in &facts.odd {
+        let before = last_before(facts, span.offset);
+        let expected = next_lsn(facts, before);
+        if ends_a_cut(position, expected) && matches!(span.seen, Seen::Bad | Seen::Stale) {
+            continue;
+        }
+        let place = Place { active, beyond_synced: expected > facts.synced, in_tail };
+        match verdict(span.seen, place) {
+            Verdict::Tail if !in_tail => {
+                in_tail = true;
+                judgement.tail_start = Some(span.offset);
+                judgement.tail_end = span.end();
+            }
+            Verdict::Tail => judgement.tail_end = judgement.tail_end.max(span.end()),
+            Verdict::Damaged => add_damage(&mut judgement.damaged, span),
+            Verdict::Stale => judgement.stale = judgement.stale.saturating_add(1),
+            _ => {}
+        }
+    }
+    if let Some(start) = judgement.tail_start {
+        let tail = facts.frames.iter().filter(|frame| frame.offset >= start);
+        for frame in tail {
+            judgement.tail_lsns.push(frame.lsn);
+            judgement.tail_end = judgement.tail_end.max(frame.end());
+        }
+    }
+    name_losses(facts, position, &mut judgement);
+    judgement.unsealed = position != Position::Last && facts.footer.is_none();
+    judgement
+}
+
+/// Whether bytes after `expected` in a cut segment lie beyond its range.
+fn ends_a_cut(position: Position, expected: u64) -> bool {
+    matches!(position, Position::Followed { next_start, cut: true } if expected >= next_start)
+}
+
+/// Adds a bad span, joining it to the run that it continues.
+fn add_damage(damaged: &mut Vec<Loss>, span: &SpanFact) {
+    if let Some(last) = damaged.last_mut()
+        && last.offset.saturating_add(last.bytes) == span.offset
+    {
+        last.bytes = last.bytes.saturating_add(span.bytes);
+        return;
+    }
+    let (offset, bytes) = (span.offset, span.bytes);
+    damaged.push(Loss { offset, bytes, lsns: Vec::new(), listed: Vec::new(), entries: 0 });
+}
+
+/// The LSN of the last valid frame that begins before `offset`, or the one before the range.
+fn last_before(facts: &SegmentFacts, offset: u64) -> u64 {
+    let at = facts.frames.partition_point(|frame| frame.offset < offset);
+    let frame = at.checked_sub(1).and_then(|at| facts.frames.get(at));
+    frame.map_or(facts.header.start.saturating_sub(1), |frame| frame.lsn)
+}
+
+/// The LSN that follows `lsn` in this segment, past those that its header skips.
+#[must_use]
+pub fn next_lsn(facts: &SegmentFacts, lsn: u64) -> u64 {
+    let next = lsn.saturating_add(1);
+    if facts.header.skips(next) { facts.header.skipped.1.saturating_add(1) } else { next }
+}
+
+/// The last LSN of the segment's range.
+fn range_end(facts: &SegmentFacts, position: Position) -> u64 {
+    if let Some((end, _)) = facts.name.rewritten {
+        return end;
+    }
+    if let Position::Followed { next_start, .. } = position {
+        return next_start.saturating_sub(1);
+    }
+    if let Some((_, footer)) = &facts.footer {
+        return footer.end;
+    }
+    let last = facts.frames.last().map_or(facts.header.start.saturating_sub(1), |f| f.lsn);
+    next_lsn(facts, last).saturating_sub(1).max(last)
+}
+
+/// Says of each run of damage which LSNs and records it cost.
+fn name_losses(facts: &SegmentFacts, position: Position, judgement: &mut Judgement) {
+    if let Some((_, footer)) = &facts.footer {
+        let seen: BTreeSet<u64> = facts.frames.iter().map(|frame| frame.lsn).collect();
+        for listed in footer.frames.iter().filter(|listed| !seen.contains(&listed.lsn)) {
+            give_loss(&mut judgement.damaged, *listed);
+        }
+        return;
+    }
+    let tail_start = judgement.tail_start;
+    let rewritten = facts.name.rewritten.is_some();
+    for loss in &mut judgement.damaged {
+        let end = loss.offset.saturating_add(loss.bytes);
+        let known: Vec<Header> = facts
+            .odd
+            .iter()
+            .filter(|span| span.seen == Seen::Bad && (loss.offset..end).contains(&span.offset))
+            .filter_map(|span| Some((span.offset, span.header?)))
+            .map(|(offset, header)| {
+                if header.kind != Kind::FOOTER {
+                    loss.listed.push(listed_of(offset, &header));
+                }
+                header
+            })
+            .collect();
+        let first = next_lsn(facts, last_before(facts, loss.offset));
+        let after = facts.frames.iter().find(|f| f.offset >= end).map(|f| f.lsn);
+        let after = after.filter(|_| tail_start.is_none_or(|start| end < start));
+        let last = after.or(match position {
+            Position::Followed { next_start, .. } => Some(next_start),
+            Position::Last => known.last().map(|h| h.lsn.saturating_add(1)),
+        });
+        let last = last.unwrap_or(first).saturating_sub(1);
+        if rewritten {
+            // Most LSNs of a rewritten range were dead long ago: name only what is known.
+            loss.lsns.extend(known.iter().map(|h| (h.lsn, h.lsn)));
+            loss.entries = u64::try_from(known.len()).unwrap_or(u64::MAX).max(1);
+        } else if first <= last {
+            loss.lsns.push((first, last));
+            let known_other = known.iter().filter(|h| !h.kind.is_change()).count();
+            let count = last.saturating_sub(first).saturating_add(1);
+            loss.entries = count.saturating_sub(u64::try_from(known_other).unwrap_or(0));
+        }
+    }
+}
+
+/// A header as a footer would list it.
+fn listed_of(offset: u64, header: &Header) -> Listed {
+    let key = if header.kind == Kind::FORGET_SPACE { header.space_key } else { header.key };
+    Listed { offset, lsn: header.lsn, kind: header.kind, key }
+}
+
+/// Gives a lost frame to the run of damage that it stood in.
+fn give_loss(damaged: &mut Vec<Loss>, listed: Listed) {
+    let at = damaged.partition_point(|loss| loss.offset <= listed.offset);
+    let covers = |loss: &Loss| listed.offset < loss.offset.saturating_add(loss.bytes);
+    let at = match at.checked_sub(1).filter(|&at| damaged.get(at).is_some_and(covers)) {
+        Some(at) => at,
+        None => {
+            let (offset, lsns, listed) = (listed.offset, Vec::new(), Vec::new());
+            damaged.insert(at, Loss { offset, bytes: 0, lsns, listed, entries: 0 });
+            at
+        }
+    };
+    if let Some(loss) = damaged.get_mut(at) {
+        push_lsn(&mut loss.lsns, listed.lsn);
+        loss.entries = loss.entries.saturating_add(u64::from(listed.kind.is_change()));
+        loss.listed.push(listed);
+    }
+}
+
+/// Adds an LSN to a list of ranges, in rising order.
+pub fn push_lsn(ranges: &mut Vec<LsnRange>, lsn: u64) {
+    match ranges.last_mut() {
+        Some((_, last)) if last.saturating_add(1) == lsn => *last = lsn,
+        _ => ranges.push((lsn, lsn)),
+    }
+}
+
+/// How the log goes on after recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continue {
+    /// In the same segment, behind its mark: this offset and LSN come next.
+    Same {
+        /// Where the next frame goes.
+        offset: u64,
+        /// Its LSN.
+        next_lsn: u64,
+        /// Where the mark begins; it is written again, for its page may not have reached the disk.
+        mark_offset: u64,
+    },
+    /// In a new segment; the last one was sealed already.
+    After {
+        /// Its first LSN.
+        start: u64,
+    },
+    /// In a new segment that takes the frames after H along; the last one is cut and sealed.
+    Cut(Cut),
+}
+
+/// Where the last segment is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The offset behind the last frame (or damage) at or below H.
+    pub keep_end: u64,
+    /// The new segment's first LSN.
+    pub start: u64,
+    /// Frames from here up to `copy_end` are written again into the new segment.
+    pub copy_start: u64,
+    /// One past their last byte.
+    pub copy_end: u64,
+    /// LSNs that may have been in the tail, never to be given again.
+    pub skipped: Option<LsnRange>,
+    /// The next LSN to give.
+    pub next_lsn: u64,
+}
+
+/// Decides how the log goes on after its last segment.
+#[must_use]
+pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
+    if facts.footer.is_some() || facts.name.rewritten.is_some() {
+        return Continue::After { start: judgement.end.saturating_add(1) };
+    }
+    let kept: Vec<&FramePlace> = facts
+        .frames
+        .iter()
+        .filter(|frame| judgement.tail_start.is_none_or(|start| frame.offset < start))
+        .collect();
+    let quiet = judgement.tail_start.is_none() && judgement.damaged.is_empty();
+    if let Some(last) = kept.last().filter(|last| quiet && last.complete_mark) {
+        return Continue::Same {
+            offset: last.end(),
+            next_lsn: last.lsn.saturating_add(1),
+            mark_offset: last.offset,
+        };
+    }
+    let synced_end = kept.iter().rev().find(|f| f.lsn <= facts.synced).map(|f| f.end());
+    let damage_end = judgement.damaged.iter().map(|l| l.offset.saturating_add(l.bytes)).max();
+    let keep_end = synced_end.max(damage_end).unwrap_or(super::segment::FRAMES_START);
+    let survivors = kept.iter().filter(|f| f.offset >= keep_end);
+    let copy_start = survivors.clone().map(|f| f.offset).next().unwrap_or(keep_end);
+    let copy_end = survivors.clone().map(|f| f.end()).max().unwrap_or(keep_end);
+    let before = kept.iter().rev().find(|f| f.offset < keep_end);
+    let lost = judgement.damaged.iter().flat_map(|l| l.lsns.iter()).map(|&(_, last)| last).max();
+    let first_free = facts.header.start.saturating_sub(1);
+    let below = before.map_or(first_free, |f| f.lsn).max(lost.unwrap_or(0));
+    let below = next_lsn(facts, below).saturating_sub(1);
+    let start =
+        kept.iter().find(|f| f.offset >= keep_end).map_or(below.saturating_add(1), |f| f.lsn);
+    let start = start.min(below.saturating_add(1));
+    let last_kept = kept.last().map_or(below, |f| f.lsn).max(below);
+    let last_kept = next_lsn(facts, last_kept).saturating_sub(1);
+    let skipped = judgement.tail_start.map(|tail_start| {
+        let room = judgement.tail_end.saturating_sub(tail_start);
+        let possible = room.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
+        let highest = judgement.tail_lsns.iter().copied().max().unwrap_or(0);
+        (last_kept.saturating_add(1), highest.max(last_kept.saturating_add(possible)))
+    });
+    let next = skipped.map_or(last_kept, |(_, last)| last).saturating_add(1);
+    Continue::Cut(Cut { keep_end, start, copy_start, copy_end, skipped, next_lsn: next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::wal::segment::{FRAMES_START, Identity};
+
+    fn plain(start: u64) -> SegmentName {
+        SegmentName { start, rewritten: None }
+    }
+
+    fn rewritten(start: u64, end: u64, generation: u64) -> SegmentName {
+        SegmentName { start, rewritten: Some((end, generation)) }
+    }
+
+    #[test]
+    fn the_highest_generation_wins_where_ranges_overlap() {
+        let names = vec![plain(1), plain(10), plain(20), rewritten(1, 19, 1), rewritten(1, 9, 1)];
+        let tiling = tile(names);
+        // Same generation and start cannot both exist unless one range covers the other.
+        assert!(tiling.current.contains(&plain(20)));
+        assert!(tiling.obsolete.contains(&plain(1)) && tiling.obsolete.contains(&plain(10)));
+        let tiling = tile(vec![rewritten(1, 9, 1), rewritten(1, 19, 2), plain(10), plain(20)]);
+        assert_eq!(tiling.current, [rewritten(1, 19, 2), plain(20)]);
+        assert_eq!(tiling.obsolete, [rewritten(1, 9, 1), plain(10)]);
+        assert!(tiling.missing.is_empty());
+    }
+
+    #[test]
+    fn a_missing_file_is_a_named_gap() {
+        assert_eq!(tile(vec![plain(5)]).missing, [(1, 4)]);
+        assert_eq!(tile(vec![rewritten(1, 9, 1), plain(15)]).missing, [(10, 14)]);
+        // After a generation-0 file only its contents can tell.
+        assert!(tile(vec![plain(1), plain(15)]).missing.is_empty());
+        assert_eq!(tile(vec![]), Tiling::default());
+    }
+
+    fn facts(frames: &[(u64, u64)], synced: u64) -> SegmentFacts {
+        let frames = frames
+            .iter()
+            .map(|&(lsn, at)| FramePlace {
+                lsn,
+                offset: FRAMES_START + at * 100,
+                bytes: 100,
+                kind: Kind::REMEMBER,
+                complete_mark: false,
+            })
+            .collect();
+        let identity = Identity { store: [0; 16], secret: [0; 16] };
+        let header = SegmentHeader {
+            identity,
+            salt: 1,
+            start: 1,
+            end: 0,
+            generation: 0,
+            synced: 0,
+            skipped: (0, 0),
+            cut: false,
+        };
+        SegmentFacts {
+            name: plain(1),
+            header,
+            file_bytes: 1 << 20,
+            odd: Vec::new(),
+            frames,
+            footer: None,
+            synced,
+            unreadable: Vec::new(),
+        }
+    }
+
+    fn bad(at: u64) -> SpanFact {
+        SpanFact { offset: FRAMES_START + at * 100, bytes: 100, seen: Seen::Bad, header: None }
+    }
+
+    #[test]
+    fn a_torn_tail_is_not_a_loss() {
+        let mut facts = facts(&[(1, 0), (2, 1), (4, 3)], 2);
+        facts.odd.push(bad(2));
+        let judgement = judge(&facts, Position::Last);
+        assert!(judgement.damaged.is_empty());
+        assert_eq!(judgement.tail_start, Some(FRAMES_START + 200));
+        assert_eq!(judgement.tail_lsns, [4]);
+        let Continue::Cut(cut) = go_on(&facts, &judgement) else { panic!("no cut") };
+        assert_eq!((cut.start, cut.keep_end), (3, FRAMES_START + 200));
+        assert_eq!(cut.skipped, Some((3, 6)));
+        assert_eq!(cut.next_lsn, 7);
+    }
+
+    #[test]
+    fn bad_bytes_below_the_synced_lsn_are_damage_and_named() {
+        let mut facts = facts(&[(1, 0), (3, 2)], 2);
+        facts.odd.push(bad(1));
+        let judgement = judge(&facts, Position::Last);
+        assert_eq!(judgement.tail_start, None);
+        assert_eq!(judgement.damaged.len(), 1);
+        assert_eq!(judgement.damaged[0].lsns, [(2, 2)]);
+        assert_eq!(judgement.damaged[0].entries, 1);
+        let Continue::Cut(cut) = go_on(&facts, &judgement) else { panic!("no cut") };
+        assert_eq!((cut.start, cut.copy_start, cut.copy_end, cut.next_lsn), (3, 8392, 8492, 4));
+    }
+
+    #[test]
+    fn frames_after_the_synced_lsn_move_to_a_new_segment() {
+        let facts = facts(&[(1, 0), (2, 1), (3, 2)], 1);
+        let judgement = judge(&facts, Position::Last);
+        let Continue::Cut(cut) = go_on(&facts, &judgement) else { panic!("no cut") };
+        assert_eq!((cut.start, cut.keep_end, cut.next_lsn), (2, FRAMES_START + 100, 4));
+        assert_eq!(cut.skipped, None);
+    }
+
+    #[test]
+    fn a_mark_at_the_end_lets_the_segment_go_on() {
+        let mut facts = facts(&[(1, 0), (2, 1)], 1);
+        facts.frames[1].complete_mark = true;
+        let judgement = judge(&facts, Position::Last);
+        let wanted = Continue::Same {
+            offset: FRAMES_START + 200,
+            next_lsn: 3,
+            mark_offset: FRAMES_START + 100,
+        };
+        assert_eq!(go_on(&facts, &judgement), wanted);
+    }
+
+    #[test]
+    fn what_follows_the_range_of_a_cut_segment_means_nothing() {
+        let mut facts = facts(&[(1, 0), (2, 1)], 2);
+        facts.odd.push(bad(2));
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: true });
+        assert!(judgement.damaged.is_empty() && judgement.unsealed);
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: false });
+        assert_eq!(judgement.damaged.len(), 1);
+        assert_eq!(judgement.damaged[0].entries, 0);
+    }
+
+    #[test]
+    fn a_footer_names_what_was_lost() {
+        let mut facts = facts(&[(1, 0), (3, 2)], 3);
+        facts.odd.push(bad(1));
+        let listed =
+            |lsn: u64, kind| Listed { offset: FRAMES_START + (lsn - 1) * 100, lsn, kind, key: lsn };
+        let frames =
+            vec![listed(1, Kind::REMEMBER), listed(2, Kind::FORGET), listed(3, Kind::REMEMBER)];
+        facts.footer = Some((FRAMES_START + 300, Footer { end: 3, digest: 0, frames }));
+        let judgement = judge(&facts, Position::Last);
+        assert_eq!(judgement.damaged[0].lsns, [(2, 2)]);
+        assert_eq!(judgement.damaged[0].listed[0].kind, Kind::FORGET);
+        assert_eq!(go_on(&facts, &judgement), Continue::After { start: 4 });
+    }
+}

@@ -1,0 +1,118 @@
+//! Zero-filled files, made ahead: the next segment (spare) and room for compaction (ballast).
+//!
+//! A sync is cheap only over blocks that were written before, so a spare is written full of
+//! zeros, not merely reserved. A full disk shows here, not in the middle of a frame.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::env::{Env, remove_if_there};
+use super::segment::{SPARE_NAME, TEMPORARY_SUFFIX};
+use crate::disk::{File, Open, write_all_at};
+use crate::episode::limits::SEGMENT_BYTES_MIN;
+
+/// Bytes written in one step.
+pub const STEP_BYTES: usize = 1 << 20;
+static ZEROS: [u8; STEP_BYTES] = [0; STEP_BYTES];
+
+/// A file full of zeros, synced.
+#[derive(Debug)]
+pub struct Spare {
+    /// Its path.
+    pub path: PathBuf,
+    /// The file, open for writing.
+    pub file: Arc<dyn File>,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Fills a file with zeros, a step at a time.
+#[derive(Debug)]
+pub struct ZeroFill {
+    spare: Spare,
+    done: u64,
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Filled {
+    /// There is more to do.
+    More(ZeroFill),
+    /// The file is whole and synced.
+    Done(Spare),
+}
+
+impl ZeroFill {
+    /// Makes the file (over an older one of that name).
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn begin(env: &Env, name: &str, bytes: u64) -> io::Result<Self> {
+        let path = env.wal_path(name);
+        remove_if_there(env.disk.as_ref(), &path)?;
+        let file = env.disk.open(&path, Open::New)?;
+        Ok(Self { spare: Spare { path, file, bytes }, done: 0 })
+    }
+
+    /// Writes the next zeros; syncs behind the last ones. On failure the file is removed.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn step(mut self, env: &Env) -> io::Result<Filled> {
+        match self.fill_some() {
+            Ok(()) if self.done == self.spare.bytes => Ok(Filled::Done(self.spare)),
+            Ok(()) => Ok(Filled::More(self)),
+            Err(e) => {
+                remove_if_there(env.disk.as_ref(), &self.spare.path)?;
+                Err(e)
+            }
+        }
+    }
+
+    fn fill_some(&mut self) -> io::Result<()> {
+        let left = self.spare.bytes - self.done;
+        let now = usize::try_from(left).unwrap_or(usize::MAX).min(STEP_BYTES);
+        write_all_at(self.spare.file.as_ref(), &ZEROS[..now], self.done)?;
+        self.done += now as u64;
+        if self.done == self.spare.bytes { self.spare.file.sync() } else { Ok(()) }
+    }
+
+    /// All steps at once.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn run(mut self, env: &Env) -> io::Result<Spare> {
+        loop {
+            match self.step(env)? {
+                Filled::More(more) => self = more,
+                Filled::Done(spare) => return Ok(spare),
+            }
+        }
+    }
+}
+
+/// The name of a spare that the writer makes itself because none was ready.
+#[must_use]
+pub fn urgent_spare_name() -> String {
+    format!("{SPARE_NAME}{TEMPORARY_SUFFIX}")
+}
+
+/// How large the next segment is: a small log takes little disk, a large one few files.
+#[must_use]
+pub fn next_segment_bytes(log_bytes: u64, max: u64) -> u64 {
+    (log_bytes / 2).next_power_of_two().clamp(SEGMENT_BYTES_MIN, max.max(SEGMENT_BYTES_MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_grow_with_the_log_between_their_bounds() {
+        assert_eq!(next_segment_bytes(0, 64 << 20), 1 << 20);
+        assert_eq!(next_segment_bytes(8 << 20, 64 << 20), 4 << 20);
+        assert_eq!(next_segment_bytes(1 << 40, 64 << 20), 64 << 20);
+        assert_eq!(next_segment_bytes(1 << 40, 1 << 20), 1 << 20);
+    }
+}

@@ -1,0 +1,360 @@
+//! Bytes to spans: walks a segment frame by frame, and finds the way again past bad bytes.
+//!
+//! The scanner is given a window of the file and says what stands at its front, or that it
+//! needs to see more. Past bad bytes it believes nothing but a header whose checksum is right
+//! and whose salt is the segment's: the salt is secret, so no user can have stored such bytes.
+//!
+//! Deliberately absent: reading files, and deciding what a span means ([`super::verdict`]).
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use super::bytes::wide;
+use super::frame::{self, HEADER_BYTES, Header, Kind, MAGIC, PAYLOAD_BYTES_MAX};
+
+/// What stands at one place of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// A frame whose two checksums are right; its payload is in the window behind the header.
+    Frame(Header),
+    /// Bytes that are no frame. A header that is right tells whose payload was hit.
+    Bad {
+        /// How many.
+        bytes: u64,
+        /// The frame's header, when only its payload is bad.
+        header: Option<Header>,
+    },
+    /// An intact frame of another life: a foreign salt, or an LSN out of its place.
+    Stale {
+        /// How many bytes are passed over.
+        bytes: u64,
+    },
+    /// Zeros up to the end of the file.
+    End,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A span begins at the scanner's offset; it has moved past it.
+    Found {
+        /// Where the span begins.
+        offset: u64,
+        /// What it is.
+        span: Span,
+    },
+    /// The window must reach at least this many bytes from [`Scanner::window_start`].
+    Need(usize),
+    /// The whole segment was read.
+    Done,
+}
+
+/// Walks one segment.
+#[derive(Debug, Clone)]
+pub struct Scanner {
+    salt: u64,
+    /// LSNs that may stand here.
+    lsns: (u64, u64),
+    last_lsn: u64,
+    /// Where the next span begins.
+    offset: u64,
+    /// Where to look for the next header while passing over bad bytes.
+    gap: Option<Gap>,
+    sealed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// The first byte of the run of bad bytes.
+    start: u64,
+    /// One past the last byte of it that is not zero.
+    nonzero_end: u64,
+    /// It began with an intact header of another life.
+    stale: bool,
+}
+
+/// Bytes of a window beyond which a longer one is asked for only when a frame needs it.
+pub const WINDOW_BYTES: usize = 256 << 10;
+
+impl Scanner {
+    /// For a segment of this salt whose frames have LSNs from `first` to `last`.
+    #[must_use]
+    pub fn new(salt: u64, first: u64, last: u64, offset: u64) -> Self {
+        let last_lsn = first.saturating_sub(1);
+        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, sealed: false }
+    }
+
+    /// The offset that the window given to [`Scanner::next`] must begin at.
+    #[must_use]
+    pub fn window_start(&self) -> u64 {
+        self.offset
+    }
+
+    /// What stands next. `window` begins at [`Scanner::window_start`]; `at_end` says that it
+    /// reaches the end of the file.
+    pub fn next(&mut self, window: &[u8], at_end: bool) -> Step {
+        if self.gap.is_some() {
+            return self.resync(window, at_end);
+        }
+        if window.len() < HEADER_BYTES {
+            if !at_end {
+                return Step::Need(HEADER_BYTES);
+            }
+            return if window.is_empty() { Step::Done } else { self.begin_gap(window, at_end) };
+        }
+        match Header::decode(window) {
+            Some(header) if self.believes(&header) => self.frame(header, window, at_end),
+            _ => self.begin_gap(window, at_end),
+        }
+    }
+
+    /// Whether a header with a right checksum may be one of this segment's.
+    fn believes(&self, header: &Header) -> bool {
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        header.salt == self.salt && (header.kind == Kind::FOOTER || length <= PAYLOAD_BYTES_MAX)
+    }
+
+    fn frame(&mut self, header: Header, window: &[u8], at_end: bool) -> Step {
+        let offset = self.offset;
+        let bytes = header.frame_bytes();
+        let whole = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let Some(payload) = window.get(HEADER_BYTES..whole) else {
+            if !at_end {
+                return Step::Need(whole);
+            }
+            let bytes = wide(window.len());
+            self.offset = self.offset.saturating_add(bytes);
+            return Step::Found { offset, span: Span::Bad { bytes, header: Some(header) } };
+        };
+        self.offset = self.offset.saturating_add(bytes);
+        if !self.in_place(&header) {
+            return Step::Found { offset, span: Span::Stale { bytes } };
+        }
+        if header.kind == Kind::FOOTER {
+            self.sealed = true;
+        } else {
+            self.last_lsn = header.lsn;
+        }
+        if frame::crc(payload) != header.payload_crc {
+            return Step::Found { offset, span: Span::Bad { bytes, header: Some(header) } };
+        }
+        Step::Found { offset, span: Span::Frame(header) }
+    }
+
+    /// LSNs rise, and stay in the segment's range; nothing follows a footer.
+    fn in_place(&self, header: &Header) -> bool {
+        if self.sealed {
+            return false;
+        }
+        if header.kind == Kind::FOOTER {
+            return header.lsn >= self.last_lsn && header.lsn <= self.lsns.1;
+        }
+        header.lsn > self.last_lsn && header.lsn >= self.lsns.0 && header.lsn <= self.lsns.1
+    }
+
+    fn begin_gap(&mut self, window: &[u8], at_end: bool) -> Step {
+        let stale = Header::decode(window).is_some();
+        self.gap = Some(Gap { start: self.offset, nonzero_end: self.offset, stale });
+        self.resync(window, at_end)
+    }
+
+    /// Passes over bad bytes until a header of this segment, or the end.
+    fn resync(&mut self, window: &[u8], at_end: bool) -> Step {
+        let Some(gap) = self.gap else { return Step::Done };
+        // The first byte of the gap was already refused as a header.
+        let from = usize::from(self.offset == gap.start);
+        let mut at = from;
+        while let Some(found) = window.get(at..).and_then(|rest| memchr::memmem::find(rest, &MAGIC))
+        {
+            let candidate = at.saturating_add(found);
+            let Some(header_bytes) = window.get(candidate..) else { break };
+            if header_bytes.len() < HEADER_BYTES && !at_end {
+                // Seen only in part: keep it at the front of the next window.
+                return self.advance_gap(window, candidate, HEADER_BYTES);
+            }
+            if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_place(&h))
+            {
+                let end = self.offset.saturating_add(wide(candidate));
+                self.note_nonzero(window.get(..candidate).unwrap_or_default());
+                return self.end_gap(end);
+            }
+            at = candidate.saturating_add(1);
+        }
+        if at_end {
+            self.note_nonzero(window);
+            let end = self.offset.saturating_add(wide(window.len()));
+            return self.end_of_file(end);
+        }
+        // The magic itself may be cut by the window's end.
+        let keep = window.len().saturating_sub(MAGIC.len().saturating_sub(1));
+        self.advance_gap(window, keep.max(from), WINDOW_BYTES)
+    }
+
+    /// Moves the window on by `by` bytes of the gap, and asks for more.
+    fn advance_gap(&mut self, window: &[u8], by: usize, need: usize) -> Step {
+        self.note_nonzero(window.get(..by).unwrap_or_default());
+        self.offset = self.offset.saturating_add(wide(by));
+        Step::Need(need)
+    }
+
+    fn note_nonzero(&mut self, bytes: &[u8]) {
+        if let (Some(gap), Some(last)) = (self.gap.as_mut(), last_nonzero(bytes)) {
+            gap.nonzero_end = self.offset.saturating_add(wide(last)).saturating_add(1);
+        }
+    }
+
+    fn end_gap(&mut self, end: u64) -> Step {
+        let Some(gap) = self.gap.take() else { return Step::Done };
+        self.offset = end;
+        let bytes = end.saturating_sub(gap.start);
+        let span =
+            if gap.stale { Span::Stale { bytes } } else { Span::Bad { bytes, header: None } };
+        Step::Found { offset: gap.start, span }
+    }
+
+    /// The gap reaches the end: its bytes up to the last one that is not zero, then zeros.
+    fn end_of_file(&mut self, end: u64) -> Step {
+        let Some(gap) = self.gap.take() else { return Step::Done };
+        if gap.nonzero_end <= gap.start {
+            self.offset = end;
+            return Step::Found { offset: gap.start, span: Span::End };
+        }
+        self.gap = Some(gap);
+        self.end_gap(gap.nonzero_end)
+    }
+}
+
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    // Whole zero blocks first: the unused part of a segment is long.
+    let mut end = bytes.len();
+    for block in bytes.rchunks(4096) {
+        if block.iter().any(|&byte| byte != 0) {
+            break;
+        }
+        end = end.saturating_sub(block.len());
+    }
+    bytes.get(..end)?.iter().rposition(|&byte| byte != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::wal::frame::Codec;
+
+    const SALT: u64 = 99;
+
+    fn frame_of(lsn: u64, salt: u64, payload: &[u8]) -> Vec<u8> {
+        let header = Header {
+            length: u32::try_from(payload.len()).unwrap(),
+            kind: Kind::REMEMBER,
+            codec: Codec::PLAIN,
+            schema: 1,
+            lsn,
+            synced: lsn - 1,
+            salt,
+            key: lsn,
+            space_key: 0,
+            payload_crc: frame::crc(payload),
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    /// Scans `bytes` through windows that grow by `chunk` at a time.
+    fn scan(bytes: &[u8], chunk: usize) -> Vec<(u64, Span)> {
+        let mut scanner = Scanner::new(SALT, 1, u64::MAX, 0);
+        let mut spans = Vec::new();
+        let mut length = chunk;
+        loop {
+            let start = usize::try_from(scanner.window_start()).unwrap();
+            let end = (start + length).min(bytes.len());
+            match scanner.next(&bytes[start..end], end == bytes.len()) {
+                Step::Found { offset, span } => {
+                    spans.push((offset, span));
+                    length = chunk;
+                }
+                Step::Need(n) => length = n.min(length + chunk).max(length + 1),
+                Step::Done => return spans,
+            }
+        }
+    }
+
+    fn lsns(spans: &[(u64, Span)]) -> Vec<u64> {
+        spans
+            .iter()
+            .filter_map(|(_, span)| match span {
+                Span::Frame(header) => Some(header.lsn),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn three() -> Vec<u8> {
+        [frame_of(1, SALT, b"one"), frame_of(2, SALT, b"second"), frame_of(3, SALT, b"3rd")]
+            .concat()
+    }
+
+    #[test]
+    fn frames_and_the_zero_tail_are_told_apart() {
+        let mut bytes = three();
+        let length = bytes.len() as u64;
+        bytes.extend_from_slice(&[0; 10_000]);
+        for chunk in [1, 64, 100, 4096, 1 << 20] {
+            let spans = scan(&bytes, chunk);
+            assert_eq!(lsns(&spans), [1, 2, 3]);
+            assert_eq!(spans.last(), Some(&(length, Span::End)));
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_costs_at_most_the_frame_it_hit() {
+        let good = three();
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes.extend_from_slice(&[0; 500]);
+            for chunk in [70, 1 << 20] {
+                let found = lsns(&scan(&bytes, chunk));
+                assert_eq!(found.len(), 2, "bit {bit}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_at_any_byte_keeps_what_is_whole() {
+        let good = three();
+        for cut in 0..good.len() {
+            let found = lsns(&scan(&good[..cut], 64));
+            let whole = [67, 67 + 70, 67 + 70 + 67].iter().filter(|&&end| end <= cut).count();
+            assert_eq!(found.len(), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_frame_forged_inside_a_payload_is_not_believed() {
+        let forged = frame_of(2, SALT ^ 1, b"I am not a frame");
+        let mut bytes = [frame_of(1, SALT, &forged), frame_of(2, SALT, b"real")].concat();
+        bytes[0] ^= 1;
+        assert_eq!(lsns(&scan(&bytes, 64)), [2]);
+        let spans = scan(&bytes, 64);
+        assert!(matches!(spans[1].1, Span::Frame(h) if h.length == 4), "{spans:?}");
+    }
+
+    #[test]
+    fn frames_of_another_life_are_stale_not_bad() {
+        let bytes =
+            [frame_of(1, SALT, b"a"), frame_of(9, 5, b"old"), frame_of(2, SALT, b"b")].concat();
+        let spans = scan(&bytes, 4096);
+        assert_eq!(lsns(&spans), [1, 2]);
+        assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67 })));
+        let repeated = [frame_of(5, SALT, b"a"), frame_of(5, SALT, b"b")].concat();
+        assert!(matches!(scan(&repeated, 4096)[1].1, Span::Stale { .. }));
+    }
+
+    #[test]
+    fn zeros_before_a_frame_are_a_hole_not_the_end() {
+        let bytes = [frame_of(1, SALT, b"a"), vec![0; 5000], frame_of(2, SALT, b"b")].concat();
+        let spans = scan(&bytes, 512);
+        assert_eq!(lsns(&spans), [1, 2]);
+        assert_eq!(spans[1], (65, Span::Bad { bytes: 5000, header: None }));
+    }
+}

@@ -1,0 +1,488 @@
+//! A segment: its name, its header in two copies, and the footer that seals it.
+//!
+//! Deliberately absent: reading and writing files; and frames ([`super::frame`]).
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use super::bytes::{array_at, put, put_varint, take, take_varint, u16_at, u32_at, u64_at, wide};
+use super::frame::{self, Codec, Header, Kind};
+
+/// The version of this format.
+pub const FORMAT_VERSION: u32 = 1;
+/// The first bytes of each header copy.
+pub const MAGIC: [u8; 8] = *b"ENGRAMWL";
+/// Bytes of one header copy: a sector, so that it is never torn.
+pub const HEADER_COPY_BYTES: usize = 512;
+/// Where the copies stand: in different 4 KiB blocks.
+pub const HEADER_OFFSETS: [u64; 2] = [0, 4096];
+/// Where frames begin.
+pub const FRAMES_START: u64 = 8192;
+/// The same, for buffers.
+pub const FRAMES_START_USIZE: usize = 8192;
+
+const FLAG_CUT: u32 = 1;
+const SECTION_SUMMARY: u16 = 1;
+const SECTION_INDEX: u16 = 2;
+
+/// What every segment of one store shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The store's UUID.
+    pub store: [u8; 16],
+    /// The secret that keys are hashed with.
+    pub secret: [u8; 16],
+}
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The store that it belongs to.
+    pub identity: Identity,
+    /// Random; every frame of the segment repeats it.
+    pub salt: u64,
+    /// Its first LSN.
+    pub start: u64,
+    /// Its last LSN, once known (rewritten segments), else 0.
+    pub end: u64,
+    /// How often the range was rewritten.
+    pub generation: u64,
+    /// H when it was made: all up to here was synced elsewhere, or is synced in it.
+    pub synced: u64,
+    /// LSNs that were skipped and are never given, as an inclusive range; (0, 0) for none.
+    pub skipped: (u64, u64),
+    /// Whether the segment before was cut: what follows its range there means nothing.
+    pub cut: bool,
+}
+
+/// What the bytes of a header copy are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderCopy {
+    /// A header of this format.
+    Good(SegmentHeader),
+    /// Written by a newer format.
+    TooNew(u32),
+    /// No header.
+    Bad,
+}
+
+impl SegmentHeader {
+    /// One copy's bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_COPY_BYTES] {
+        let mut bytes = [0; HEADER_COPY_BYTES];
+        put(&mut bytes, 0, &MAGIC);
+        put(&mut bytes, 12, &FORMAT_VERSION.to_le_bytes());
+        put(&mut bytes, 16, &self.identity.store);
+        put(&mut bytes, 32, &self.identity.secret);
+        put(&mut bytes, 48, &self.salt.to_le_bytes());
+        put(&mut bytes, 56, &self.start.to_le_bytes());
+        put(&mut bytes, 64, &self.end.to_le_bytes());
+        put(&mut bytes, 72, &self.generation.to_le_bytes());
+        put(&mut bytes, 80, &self.synced.to_le_bytes());
+        put(&mut bytes, 88, &self.skipped.0.to_le_bytes());
+        put(&mut bytes, 96, &self.skipped.1.to_le_bytes());
+        put(&mut bytes, 104, &(if self.cut { FLAG_CUT } else { 0 }).to_le_bytes());
+        let checksum = copy_crc(&bytes);
+        put(&mut bytes, 8, &checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Both copies with what lies between, `FRAMES_START` bytes.
+    #[must_use]
+    pub fn encode_block(&self) -> Vec<u8> {
+        let mut block = vec![0; FRAMES_START_USIZE];
+        let copy = self.encode();
+        put(&mut block, 0, &copy);
+        put(&mut block, 4096, &copy);
+        block
+    }
+
+    /// What one copy's bytes are.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> HeaderCopy {
+        Self::decode_checked(bytes).unwrap_or(HeaderCopy::Bad)
+    }
+
+    fn decode_checked(bytes: &[u8]) -> Option<HeaderCopy> {
+        let bytes = bytes.get(..HEADER_COPY_BYTES)?;
+        if !bytes.starts_with(&MAGIC) || u32_at(bytes, 8)? != copy_crc(bytes) {
+            return None;
+        }
+        let version = u32_at(bytes, 12)?;
+        if version > FORMAT_VERSION {
+            return Some(HeaderCopy::TooNew(version));
+        }
+        Some(HeaderCopy::Good(Self {
+            identity: Identity { store: array_at(bytes, 16)?, secret: array_at(bytes, 32)? },
+            salt: u64_at(bytes, 48)?,
+            start: u64_at(bytes, 56)?,
+            end: u64_at(bytes, 64)?,
+            generation: u64_at(bytes, 72)?,
+            synced: u64_at(bytes, 80)?,
+            skipped: (u64_at(bytes, 88)?, u64_at(bytes, 96)?),
+            cut: u32_at(bytes, 104)? & FLAG_CUT != 0,
+        }))
+    }
+
+    /// How many LSNs were skipped.
+    #[must_use]
+    pub fn skips(&self, lsn: u64) -> bool {
+        self.skipped.0 != 0 && (self.skipped.0..=self.skipped.1).contains(&lsn)
+    }
+}
+
+fn copy_crc(bytes: &[u8]) -> u32 {
+    bytes.get(12..HEADER_COPY_BYTES).map_or(0, frame::crc)
+}
+
+/// A file name in the log's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileName {
+    /// A segment.
+    Segment(SegmentName),
+    /// A zero-filled file that waits to become one, or room kept for compaction.
+    Spare,
+    /// Room kept for compaction on a full disk.
+    Ballast,
+    /// An unfinished file of ours.
+    Temporary,
+}
+
+/// What a segment's name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentName {
+    /// Its first LSN.
+    pub start: u64,
+    /// Its last LSN and generation, when it is a rewritten one.
+    pub rewritten: Option<(u64, u64)>,
+}
+
+/// The name of the spare.
+pub const SPARE_NAME: &str = "spare";
+/// The name of the ballast.
+pub const BALLAST_NAME: &str = "ballast";
+/// The ending of unfinished files.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+impl SegmentName {
+    /// The file name: `START.seg`, or `START-END-GENERATION.seg`.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        match self.rewritten {
+            None => format!("{:020}.seg", self.start),
+            Some((end, generation)) => {
+                format!("{:020}-{end:020}-{generation:06}.seg", self.start)
+            }
+        }
+    }
+
+    /// Its generation.
+    #[must_use]
+    pub fn generation(self) -> u64 {
+        self.rewritten.map_or(0, |(_, generation)| generation)
+    }
+}
+
+impl FileName {
+    /// What a name is, or `None` for a foreign one.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == SPARE_NAME {
+            return Some(Self::Spare);
+        }
+        if name == BALLAST_NAME {
+            return Some(Self::Ballast);
+        }
+        if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
+            return Self::parse(stem).map(|_| Self::Temporary);
+        }
+        let mut parts = name.strip_suffix(".seg")?.split('-');
+        let start = number(parts.next()?)?;
+        let parsed = match (parts.next(), parts.next(), parts.next()) {
+            (None, _, _) => SegmentName { start, rewritten: None },
+            (Some(end), Some(generation), None) => {
+                SegmentName { start, rewritten: Some((number(end)?, number(generation)?)) }
+            }
+            _ => return None,
+        };
+        (parsed.file_name() == name).then_some(Self::Segment(parsed))
+    }
+}
+
+fn number(digits: &str) -> Option<u64> {
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// One frame as a footer lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Where the frame begins.
+    pub offset: u64,
+    /// Its LSN.
+    pub lsn: u64,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its key; for `ForgetSpace`, its space key.
+    pub key: u64,
+}
+
+/// What seals a segment: every frame by offset, LSN, kind and key, and a digest of them all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Footer {
+    /// Its last LSN.
+    pub end: u64,
+    /// CRC-32C over every frame's header, in order.
+    pub digest: u32,
+    /// The frames.
+    pub frames: Vec<Listed>,
+}
+
+/// Grows with each frame that is written, and becomes the footer.
+#[derive(Debug, Clone, Default)]
+pub struct FooterBuilder {
+    index: Vec<u8>,
+    count: u64,
+    digest: u32,
+    last_offset: u64,
+    last_lsn: u64,
+}
+
+/// A length of the list that can be gone back to.
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoint {
+    index_bytes: usize,
+    count: u64,
+    digest: u32,
+    last_offset: u64,
+    last_lsn: u64,
+}
+
+/// Bytes of a footer beside its index.
+const FOOTER_FIXED_BYTES: u64 = 64 + 6 + 28 + 6;
+/// Most bytes that one frame adds to a footer's index.
+const LISTED_BYTES_MAX: u64 = 10 + 10 + 1 + 8;
+
+impl FooterBuilder {
+    /// Lists a frame.
+    pub fn add(&mut self, offset: u64, header: &Header) {
+        put_varint(&mut self.index, offset.saturating_sub(self.last_offset));
+        put_varint(&mut self.index, header.lsn.saturating_sub(self.last_lsn));
+        self.index.push(header.kind.0);
+        self.index.extend_from_slice(&listed_key(header).to_le_bytes());
+        self.count = self.count.saturating_add(1);
+        self.digest = digest_step(self.digest, header);
+        self.last_offset = offset;
+        self.last_lsn = header.lsn;
+    }
+
+    /// How far the list goes now; [`FooterBuilder::back_to`] undoes what came after.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            index_bytes: self.index.len(),
+            count: self.count,
+            digest: self.digest,
+            last_offset: self.last_offset,
+            last_lsn: self.last_lsn,
+        }
+    }
+
+    /// Takes back all frames listed since a checkpoint.
+    pub fn back_to(&mut self, checkpoint: Checkpoint) {
+        self.index.truncate(checkpoint.index_bytes);
+        self.count = checkpoint.count;
+        self.digest = checkpoint.digest;
+        self.last_offset = checkpoint.last_offset;
+        self.last_lsn = checkpoint.last_lsn;
+    }
+
+    /// How many frames are listed.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Bytes that the footer's frame takes if one more frame is listed before.
+    #[must_use]
+    pub fn bytes_with_one_more(&self) -> u64 {
+        FOOTER_FIXED_BYTES.saturating_add(wide(self.index.len())).saturating_add(LISTED_BYTES_MAX)
+    }
+
+    /// The footer's whole frame.
+    #[must_use]
+    pub fn finish(&self, salt: u64, end: u64, synced: u64) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.index.len().saturating_add(64));
+        payload.extend_from_slice(&SECTION_SUMMARY.to_le_bytes());
+        payload.extend_from_slice(&20u32.to_le_bytes());
+        payload.extend_from_slice(&self.count.to_le_bytes());
+        payload.extend_from_slice(&end.to_le_bytes());
+        payload.extend_from_slice(&self.digest.to_le_bytes());
+        payload.extend_from_slice(&SECTION_INDEX.to_le_bytes());
+        let index_bytes = u32::try_from(self.index.len()).unwrap_or(u32::MAX);
+        payload.extend_from_slice(&index_bytes.to_le_bytes());
+        payload.extend_from_slice(&self.index);
+        let header = Header {
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            kind: Kind::FOOTER,
+            codec: Codec::PLAIN,
+            schema: 1,
+            lsn: end,
+            synced,
+            salt,
+            key: 0,
+            space_key: 0,
+            payload_crc: frame::crc(&payload),
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.append(&mut payload);
+        bytes
+    }
+}
+
+/// The key that a footer lists for a frame: what its `Forget` would need to act.
+fn listed_key(header: &Header) -> u64 {
+    if header.kind == Kind::FORGET_SPACE { header.space_key } else { header.key }
+}
+
+/// One step of the digest over frames: the checksum so far, and this frame's header.
+#[must_use]
+pub fn digest_step(digest: u32, header: &Header) -> u32 {
+    let mut bytes = [0; 16];
+    put(&mut bytes, 0, &digest.to_le_bytes());
+    put(&mut bytes, 4, &header.lsn.to_le_bytes());
+    put(&mut bytes, 12, &header.payload_crc.to_le_bytes());
+    frame::crc(&bytes)
+}
+
+impl Footer {
+    /// Reads a footer's payload; sections that are unknown here are skipped.
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let mut rest = payload;
+        let (mut summary, mut frames) = (None, None);
+        while !rest.is_empty() {
+            let tag = u16_at(take(&mut rest, 2)?, 0)?;
+            let length = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
+            let section = take(&mut rest, length)?;
+            match tag {
+                SECTION_SUMMARY => {
+                    summary =
+                        Some((u64_at(section, 0)?, u64_at(section, 8)?, u32_at(section, 16)?));
+                }
+                SECTION_INDEX => frames = Some(decode_index(section)?),
+                _ => {}
+            }
+        }
+        let ((count, end, digest), frames) = (summary?, frames?);
+        (wide(frames.len()) == count).then_some(Self { end, digest, frames })
+    }
+}
+
+fn decode_index(mut index: &[u8]) -> Option<Vec<Listed>> {
+    let mut frames = Vec::with_capacity(index.len().checked_div(11)?);
+    let (mut offset, mut lsn) = (0u64, 0u64);
+    while !index.is_empty() {
+        offset = offset.checked_add(take_varint(&mut index)?)?;
+        lsn = lsn.checked_add(take_varint(&mut index)?)?;
+        let kind = Kind(*take(&mut index, 1)?.first()?);
+        let key = u64_at(take(&mut index, 8)?, 0)?;
+        frames.push(Listed { offset, lsn, kind, key });
+    }
+    Some(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            identity: Identity { store: [1; 16], secret: [2; 16] },
+            salt: 3,
+            start: 4,
+            end: 5,
+            generation: 6,
+            synced: 7,
+            skipped: (8, 9),
+            cut: true,
+        }
+    }
+
+    #[test]
+    fn a_header_reads_back_from_either_copy() {
+        let block = header().encode_block();
+        assert_eq!(SegmentHeader::decode(&block), HeaderCopy::Good(header()));
+        assert_eq!(SegmentHeader::decode(&block[4096..]), HeaderCopy::Good(header()));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_copy_is_noticed() {
+        let good = header().encode();
+        for bit in 0..HEADER_COPY_BYTES * 8 {
+            let mut bad = good;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&bad), HeaderCopy::Bad, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named_not_guessed() {
+        let mut bytes = header().encode();
+        put(&mut bytes, 12, &9u32.to_le_bytes());
+        let checksum = copy_crc(&bytes);
+        put(&mut bytes, 8, &checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::TooNew(9));
+    }
+
+    #[test]
+    fn names_read_back_and_foreign_ones_are_foreign() {
+        for name in [
+            SegmentName { start: 1, rewritten: None },
+            SegmentName { start: 12, rewritten: Some((34, 5)) },
+        ] {
+            assert_eq!(FileName::parse(&name.file_name()), Some(FileName::Segment(name)));
+            let temporary = format!("{}.tmp", name.file_name());
+            assert_eq!(FileName::parse(&temporary), Some(FileName::Temporary));
+        }
+        assert_eq!(FileName::parse("spare"), Some(FileName::Spare));
+        assert_eq!(FileName::parse("ballast.tmp"), Some(FileName::Temporary));
+        for foreign in ["1.seg", "wal-000000006b0387c5.log", "x.tmp", ".seg", "notes.txt", "-.seg"]
+        {
+            assert_eq!(FileName::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_footer_lists_each_frame_and_says_how_large_it_will_be() {
+        let mut builder = FooterBuilder::default();
+        let mut wanted = Vec::new();
+        let mut digest = 0;
+        for lsn in 10..500u64 {
+            let frame = Header {
+                length: 10,
+                kind: if lsn % 2 == 0 { Kind::REMEMBER } else { Kind::FORGET },
+                codec: Codec::PLAIN,
+                schema: 1,
+                lsn,
+                synced: 0,
+                salt: 3,
+                key: lsn * 1_000_003,
+                space_key: 1,
+                payload_crc: 5,
+            };
+            let bound = builder.bytes_with_one_more();
+            let offset = FRAMES_START + lsn * 100;
+            builder.add(offset, &frame);
+            digest = digest_step(digest, &frame);
+            wanted.push(Listed { offset, lsn, kind: frame.kind, key: frame.key });
+            assert!(wide(builder.finish(3, lsn, 0).len()) <= bound);
+        }
+        let bytes = builder.finish(3, 499, 498);
+        let head = Header::decode(&bytes).unwrap();
+        let payload = &bytes[frame::HEADER_BYTES..];
+        assert_eq!(frame::crc(payload), head.payload_crc);
+        assert_eq!(Footer::decode(payload), Some(Footer { end: 499, digest, frames: wanted }));
+        for cut in 0..payload.len() {
+            let _: Option<Footer> = Footer::decode(&payload[..cut]);
+        }
+    }
+}

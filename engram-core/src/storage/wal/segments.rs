@@ -1,0 +1,179 @@
+//! The segments that make up the log now, and their open files.
+//!
+//! A segment has a number for as long as the process lives; the directory points at frames by
+//! it. Files are opened when first read, and at most [`OPEN_FILES_MAX`] stay open: a log has
+//! many more segments than a process may have descriptors.
+//!
+//! Deliberately absent: what is live ([`crate::store::directory`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::env::Env;
+use super::segment::{SegmentHeader, SegmentName};
+use crate::disk::{File, Open};
+
+/// Most segment files that are held open for reading.
+pub const OPEN_FILES_MAX: usize = 256;
+
+/// One segment.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Its number in this process.
+    pub number: u32,
+    /// Its file.
+    pub name: SegmentName,
+    /// Its header.
+    pub header: SegmentHeader,
+    /// Its last LSN; of the active one, the last written.
+    pub end: u64,
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Whether it is finished.
+    pub sealed: bool,
+    /// It holds bytes that are no frames (damage, a lost footer): rewriting it removes them.
+    pub needs_rewrite: bool,
+    /// It holds damage that could not be copied to the quarantine: it must stay as it is.
+    pub keep: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_start: BTreeMap<u64, Segment>,
+    start_of: HashMap<u32, u64>,
+    open: HashMap<u32, (Arc<dyn File>, u64)>,
+    tick: u64,
+    next_number: u32,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Segments {
+    env: Arc<Env>,
+    inner: Mutex<Inner>,
+}
+
+impl Segments {
+    /// None yet.
+    #[must_use]
+    pub fn new(env: Arc<Env>) -> Self {
+        Self { env, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing here panics half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a segment to come.
+    pub fn new_number(&self) -> u32 {
+        let mut inner = self.inner();
+        inner.next_number += 1;
+        inner.next_number
+    }
+
+    /// Takes a segment in, with its open file if there is one.
+    pub fn add(&self, segment: Segment, file: Option<Arc<dyn File>>) {
+        let mut inner = self.inner();
+        if let Some(file) = file {
+            let tick = inner.tick;
+            inner.open.insert(segment.number, (file, tick));
+        }
+        inner.start_of.insert(segment.number, segment.header.start);
+        inner.by_start.insert(segment.header.start, segment);
+    }
+
+    /// Changes what is known of a segment.
+    pub fn update(&self, number: u32, change: impl FnOnce(&mut Segment)) {
+        let mut inner = self.inner();
+        if let Some(&start) = inner.start_of.get(&number)
+            && let Some(segment) = inner.by_start.get_mut(&start)
+        {
+            change(segment);
+        }
+    }
+
+    /// Puts a rewritten segment in the place of its inputs.
+    pub fn replace(&self, inputs: &[u32], output: Segment) {
+        let mut inner = self.inner();
+        for number in inputs {
+            inner.open.remove(number);
+            if let Some(start) = inner.start_of.remove(number) {
+                inner.by_start.remove(&start);
+            }
+        }
+        inner.start_of.insert(output.number, output.header.start);
+        inner.by_start.insert(output.header.start, output);
+    }
+
+    /// Gives a segment that is being written a number by which it can be read already.
+    pub fn add_unlisted(&self, number: u32, file: Arc<dyn File>) {
+        let mut inner = self.inner();
+        inner.open.insert(number, (file, u64::MAX));
+    }
+
+    /// Takes back [`Segments::add_unlisted`].
+    pub fn forget_unlisted(&self, number: u32) {
+        self.inner().open.remove(&number);
+    }
+
+    /// All of them, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Segment> {
+        self.inner().by_start.values().cloned().collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<Segment> {
+        let inner = self.inner();
+        inner.by_start.get(inner.start_of.get(&number)?).cloned()
+    }
+
+    /// A segment's file, opened if it is not; `None` when there is no such segment (any more).
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn file(&self, number: u32) -> io::Result<Option<Arc<dyn File>>> {
+        let name = {
+            let mut inner = self.inner();
+            inner.tick += 1;
+            let tick = inner.tick;
+            if let Some((file, used)) = inner.open.get_mut(&number) {
+                if *used != u64::MAX {
+                    *used = tick;
+                }
+                return Ok(Some(Arc::clone(file)));
+            }
+            let Some(segment) =
+                inner.start_of.get(&number).and_then(|start| inner.by_start.get(start))
+            else {
+                return Ok(None);
+            };
+            segment.name.file_name()
+        };
+        let file = match self.env.disk.open(&self.env.wal_path(&name), Open::Read) {
+            Ok(file) => file,
+            // Compaction removed it since we looked.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.get(number).is_none() => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        let mut inner = self.inner();
+        if inner.start_of.contains_key(&number) {
+            if inner.open.len() >= OPEN_FILES_MAX {
+                let oldest = inner.open.iter().min_by_key(|(_, (_, used))| *used).map(|(&n, _)| n);
+                if let Some(oldest) = oldest {
+                    inner.open.remove(&oldest);
+                }
+            }
+            let tick = inner.tick;
+            inner.open.insert(number, (Arc::clone(&file), tick));
+        }
+        Ok(Some(file))
+    }
+}

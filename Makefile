@@ -1,0 +1,103 @@
+# Engram's commands. `make` alone lists them.
+#
+# What is needed: a Rust toolchain (1.95 or newer) and a C compiler to link with. Parts of the
+# toolchain are added through rustup where they are missing; all else is named, not installed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DATA ?= ./engram-data
+LISTEN ?= 127.0.0.1:7432
+CARGO ?= cargo
+
+.PHONY: help run demo test quality fmt fmt-check clippy doc licences bench bench-quick chitchat \
+	clean need-rust
+
+# $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
+define need-component
+$(CARGO) $(1) --version >/dev/null 2>&1 \
+	|| { command -v rustup >/dev/null && echo "adding $(2) to the toolchain" && rustup component add $(2); } \
+	|| { echo "$(2) is missing: rustup component add $(2), or your distribution's package of it" >&2; exit 1; }
+endef
+
+help: ## this list
+	@echo "Engram: durable episodic memory. Targets:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+run: need-rust ## build and start the server (DATA=./engram-data LISTEN=127.0.0.1:7432)
+	$(CARGO) build --release --locked -p engram-cli
+	exec target/release/engram start --data $(DATA) --listen $(LISTEN)
+
+demo: need-rust ## remember, kill, damage, restart: nothing readable lost, in one minute
+	$(CARGO) build --release --locked -p engram-cli
+	target/release/engram demo
+
+test: need-rust ## all tests, doc tests included
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		echo "$(CARGO) nextest run --workspace --locked"; \
+		$(CARGO) nextest run --workspace --locked --no-tests=pass; \
+	else \
+		echo "cargo-nextest is not installed, so cargo test it is (slower, the same tests)"; \
+		$(CARGO) test --workspace --locked --all-targets; \
+	fi
+	$(CARGO) test --workspace --locked --doc
+
+quality: fmt-check clippy test doc licences ## every check that a change must pass
+	@echo "quality: all checks passed"
+
+fmt: need-rust ## format everything
+	$(CARGO) fmt --all
+
+fmt-check: need-rust
+	@$(call need-component,fmt,rustfmt)
+	$(CARGO) fmt --all -- --check
+
+clippy: need-rust ## lints, warnings denied
+	@$(call need-component,clippy,clippy)
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: need-rust ## the API's documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# The same rules twice: a test of ours reads deny.toml and needs nothing installed; cargo-deny
+# says more where it is there. Advisories need its database, which is only looked at when fetched.
+licences: need-rust ## licences, sources, banned and doubled crates (deny.toml)
+	$(CARGO) test --quiet --locked -p engram-core --test dependency_tests
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --workspace check licenses bans sources; \
+		if compgen -G "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs/*/.git" >/dev/null; then \
+			$(CARGO) deny --workspace --offline check advisories; \
+		else \
+			echo "no advisory database here (cargo deny fetch): advisories not checked"; \
+		fi; \
+	else \
+		echo "cargo-deny is not installed: licences, sources and bans were checked by our own test," \
+			"advisories were not (cargo install --locked cargo-deny)"; \
+	fi
+
+bench: need-rust ## measure everything against the limit, up to 4 GB of log (half an hour)
+	$(CARGO) build --release --locked -p engram-cli -p engram-bench
+	target/release/engram-bench
+
+bench-quick: need-rust ## the same with small logs (under 5 minutes)
+	$(CARGO) build --release --locked -p engram-cli -p engram-bench
+	target/release/engram-bench --quick
+
+chitchat: ## fetch the chat corpus and turn it into JSONL (target/chitchat/chitchat.jsonl)
+	@command -v python3 >/dev/null || { \
+		echo "python3 is missing: apt-get install python3 python3-pip" >&2; exit 1; }
+	scripts/chitchat.py
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+need-rust:
+	@command -v $(CARGO) >/dev/null || { \
+		echo "cargo is missing. Install a Rust toolchain, 1.95 or newer:" >&2; \
+		echo "  https://rustup.rs  (or your distribution's package: apt-get install rustup)" >&2; \
+		exit 1; }
+	@command -v cc >/dev/null || { \
+		echo "a C compiler is missing, Rust links with it:" >&2; \
+		echo "  apt-get install gcc libc6-dev  (dnf install gcc, apk add gcc musl-dev)" >&2; \
+		exit 1; }

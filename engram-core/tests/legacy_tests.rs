@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use engram_core::Episode;
-use engram_core::storage::legacy::{
-    Change, Entry, FailureKind, Layout, Log, is_legacy_name, read,
-};
+use engram_core::storage::legacy::{Change, Entry, FailureKind, Layout, Log, is_legacy_name, read};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -47,9 +45,9 @@ fn assert_exact(entry: &Entry, want: &Value) {
     assert_eq!(episode.id, id);
     assert_eq!(entry.sequence, want["sequence"].as_u64(), "{id}");
     assert_eq!(episode.what, want["what"].as_str().unwrap(), "{id}");
-    assert_eq!(episode.when.as_second(), want["when_unix_seconds"].as_i64().unwrap(), "{id}");
-    let nanos = i64::from(episode.when.subsec_nanosecond());
-    assert_eq!(nanos, want["when_subsec_nanos"].as_i64().unwrap(), "{id}");
+    let seconds = i128::from(want["when_unix_seconds"].as_i64().unwrap());
+    let nanos = i128::from(want["when_subsec_nanos"].as_i64().unwrap());
+    assert_eq!(episode.when.as_nanosecond(), seconds * 1_000_000_000 + nanos, "{id}");
     assert_eq!(episode.place.as_deref(), want["where_location"].as_str(), "{id}");
     let who: Vec<_> = want["who"].as_array().into_iter().flatten().collect();
     assert_eq!(episode.who, who.iter().map(|w| w.as_str().unwrap()).collect::<Vec<_>>(), "{id}");
@@ -95,7 +93,6 @@ fn check(set: &str) -> Vec<Log> {
         };
         assert_eq!(entry.layout, Some(layout));
         assert!(!entry.ambiguous);
-        // v0.1.0 took an empty `what`; nothing else of these is over a limit.
         assert!(entry.rescued || entry.notes.is_empty(), "{:?}", entry.notes);
     }
     logs

@@ -37,8 +37,8 @@ pub(super) struct Candidates {
     head: Head,
     /// The layouts whose values are in range, newest first; some may leave bytes over.
     pub(super) fits: Vec<Fit>,
-    /// The misfit of the layout that came furthest.
-    furthest: Option<Misfit>,
+    /// Where the newest layouts did not fit.
+    misfit: Option<Misfit>,
 }
 
 /// An episode of v0.1.0 as one of today's.
@@ -141,25 +141,22 @@ pub(super) fn decode(payload: &[u8]) -> Read<Decoded> {
 pub(super) fn candidates(payload: &[u8]) -> Read<Candidates> {
     let mut cursor = Cursor::new(payload);
     let head = head(&mut cursor)?;
-    let (mut fits, mut furthest) = (Vec::new(), None::<Misfit>);
-    let mut keep = |misfit: Misfit| {
-        if furthest.as_ref().is_none_or(|best| misfit.at > best.at) {
-            furthest = Some(misfit);
-        }
-    };
+    let (mut fits, mut misfit) = (Vec::new(), None::<Misfit>);
     for layout in [Layout::G4, Layout::G3, Layout::G2, Layout::G1, Layout::G0] {
         let mut cursor = cursor.clone();
-        match tail(&mut cursor, layout) {
-            Ok(tail) => {
-                fits.push(Fit { layout, consumed: cursor.at(), tail });
-                if let Err(misfit) = cursor.end() {
-                    keep(misfit);
-                }
-            }
-            Err(misfit) => keep(misfit),
+        let read = tail(&mut cursor, layout).and_then(|tail| {
+            fits.push(Fit { layout, consumed: cursor.at(), tail });
+            cursor.end()
+        });
+        // The older ones have no tags to stumble over; where they do is luck, and tells nothing.
+        if let Err(found) = read
+            && layout >= Layout::G3
+            && misfit.as_ref().is_none_or(|known| found.at > known.at)
+        {
+            misfit = Some(found);
         }
     }
-    Ok(Candidates { head, fits, furthest })
+    Ok(Candidates { head, fits, misfit })
 }
 
 impl Candidates {
@@ -168,7 +165,7 @@ impl Candidates {
         let mut fits = self.fits.into_iter().filter(|fit| accept(fit));
         let Some(fit) = fits.next() else {
             let why = Misfit { field: "end", at: 0, why: Why::Cut };
-            return Err(self.furthest.unwrap_or(why));
+            return Err(self.misfit.unwrap_or(why));
         };
         let ambiguous = fits.next().is_some();
         Ok(modern(self.head, fit, ambiguous))

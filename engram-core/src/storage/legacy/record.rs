@@ -6,6 +6,8 @@
 //! redundancy codes for Internet applications", 2002).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
+use std::cell::OnceCell;
+
 use super::bincode::{Cursor, Misfit};
 
 /// Length of a header.
@@ -38,7 +40,9 @@ pub(super) fn crc32c(bytes: &[u8]) -> u32 {
 
 /// Whether a header may begin with these bytes: at least three of the magic's four are there.
 pub(super) fn plausible(bytes: &[u8]) -> bool {
-    bytes.len() >= MAGIC.len() && bytes.iter().zip(MAGIC).filter(|(a, b)| *a == b).count() >= 3
+    let Some([a, b, c, d]) = bytes.first_chunk() else { return false };
+    let [a, b, c, d] = [*a == MAGIC[0], *b == MAGIC[1], *c == MAGIC[2], *d == MAGIC[3]];
+    (a && b && (c || d)) || (c && d && (a || b))
 }
 
 /// The header's fields as they stand, whatever its checksum says.
@@ -58,28 +62,13 @@ pub(super) fn rebuilt(raw: &[u8; HEADER_BYTES], payload: &[u8]) -> Option<Header
 }
 
 /// Reads headers, and corrects one flipped bit in them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Reader {
-    /// What each flipped bit does to the checksum, sorted.
-    syndromes: Vec<(u32, usize)>,
+    /// What each flipped bit does to the checksum, sorted; made at the first damage.
+    syndromes: OnceCell<Vec<(u32, usize)>>,
 }
 
 impl Reader {
-    /// Fills the table of syndromes.
-    pub(super) fn new() -> Self {
-        let zero = crc32c(&[0; COVERED_BYTES]);
-        let bits = 0..COVERED_BYTES.saturating_mul(8);
-        let mut syndromes: Vec<_> = bits
-            .map(|bit| {
-                let mut covered = [0; COVERED_BYTES];
-                flip(&mut covered, bit);
-                (crc32c(&covered) ^ zero, bit)
-            })
-            .collect();
-        syndromes.sort_unstable();
-        Self { syndromes }
-    }
-
     /// The header, if its checksum holds, or holds after one bit is corrected.
     pub(super) fn read(&self, raw: &[u8; HEADER_BYTES]) -> Option<Header> {
         if !plausible(raw) {
@@ -89,14 +78,28 @@ impl Reader {
         let syndrome = crc32c(&covered) ^ stored;
         // A syndrome of one bit: the checksum itself was hit, what it covers is whole.
         if syndrome != 0 && !syndrome.is_power_of_two() {
-            let found = self.syndromes.binary_search_by_key(&syndrome, |(key, _)| *key).ok()?;
-            flip(&mut covered, self.syndromes.get(found)?.1);
+            let known = self.syndromes.get_or_init(syndromes);
+            let found = known.binary_search_by_key(&syndrome, |(key, _)| *key).ok()?;
+            flip(&mut covered, known.get(found)?.1);
         }
         if !covered.starts_with(&MAGIC) {
             return None;
         }
         Some(Header { repaired: syndrome != 0, ..fields(&covered)? })
     }
+}
+
+fn syndromes() -> Vec<(u32, usize)> {
+    let zero = crc32c(&[0; COVERED_BYTES]);
+    let bits = 0..COVERED_BYTES.saturating_mul(8);
+    let syndrome = |bit| {
+        let mut covered = [0; COVERED_BYTES];
+        flip(&mut covered, bit);
+        (crc32c(&covered) ^ zero, bit)
+    };
+    let mut syndromes: Vec<_> = bits.map(syndrome).collect();
+    syndromes.sort_unstable();
+    syndromes
 }
 
 fn flip(covered: &mut Covered, bit: usize) {
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_corrected_to_the_same_header() {
-        let (reader, good) = (Reader::new(), header());
+        let (reader, good) = (Reader::default(), header());
         let want = reader.read(&good).unwrap();
         assert!(!want.repaired);
         assert_eq!((want.sequence, want.entry_type, want.payload_bytes), (7, 1, 3231));
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn two_flipped_bits_are_never_taken_for_one() {
-        let (reader, good) = (Reader::new(), header());
+        let (reader, good) = (Reader::default(), header());
         for one in 0..448 {
             for two in 0..one {
                 let mut raw = good;

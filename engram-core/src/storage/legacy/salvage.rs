@@ -33,7 +33,7 @@ const ZERO_TAIL_BYTES_MIN: usize = 24;
 pub fn read(bytes: &[u8]) -> Log {
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at.saturating_add(1));
     let vain_left = bytes.len().saturating_mul(VAIN_PASSES_MAX).max(VAIN_BYTES_MIN);
-    let (headers, log) = (record::Reader::new(), Log::default());
+    let (headers, log) = (record::Reader::default(), Log::default());
     let mut walk = Walk { bytes, written, headers, next_sure: None, seen: 0, vain_left, log };
     let mut at = 0;
     while at < written {
@@ -239,16 +239,15 @@ impl Walk<'_> {
             .collect();
         let proven = proofs.iter().find(|(_, proven, _)| *proven).copied();
         let reach = next.saturating_sub(start);
-        let exact = candidates.fits.iter().any(|fit| fit.consumed == reach);
-        let ends = |consumed: usize| {
-            let end = start.saturating_add(consumed);
-            end >= self.written || self.bytes.get(end..).is_some_and(record::plausible)
+        let ends: Vec<_> = match proven {
+            Some((consumed, ..)) => vec![consumed],
+            None if candidates.fits.iter().any(|fit| fit.consumed == reach) => vec![reach],
+            None => {
+                let all = proofs.iter().map(|(consumed, ..)| *consumed);
+                all.filter(|consumed| self.ends(start.saturating_add(*consumed), next)).collect()
+            }
         };
-        let decoded = match proven {
-            Some((consumed, ..)) => candidates.choose(|fit| fit.consumed == consumed),
-            None if exact => candidates.choose(|fit| fit.consumed == reach),
-            None => candidates.choose(|fit| ends(fit.consumed)),
-        };
+        let decoded = candidates.choose(|fit| ends.contains(&fit.consumed));
         let decoded = decoded.ok()?;
         let end = start.saturating_add(decoded.consumed);
         let mut entry = Body::from(decoded).entry(at, end);
@@ -260,6 +259,26 @@ impl Walk<'_> {
                 .to_owned(),
         });
         Some(entry)
+    }
+
+    /// Whether a record may end at `end`: what follows may be a header, or has an episode where its
+    /// payload would be, or nothing follows.
+    fn ends(&mut self, end: usize, next: usize) -> bool {
+        let rest = self.bytes.get(end..next).unwrap_or_default();
+        if end >= self.written || record::plausible(rest) {
+            return true;
+        }
+        let payload = rest.get(HEADER_BYTES..).unwrap_or_default();
+        match episode::candidates(payload) {
+            Ok(found) => {
+                let read = found.fits.iter().map(|fit| fit.consumed).max();
+                read.is_some_and(|bytes| self.spend(bytes))
+            }
+            Err(misfit) => {
+                self.spend(misfit.at);
+                false
+            }
+        }
     }
 
     /// The header at `at`, if its checksum holds or one bit can be corrected.

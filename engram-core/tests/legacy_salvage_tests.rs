@@ -415,6 +415,40 @@ fn a_payload_with_a_wrong_checksum_is_never_believed() {
 }
 
 #[test]
+fn a_payload_whose_checksum_is_known_and_fails_is_not_believed_for_its_shape() {
+    // The payload's float, and several bits of one field of its header: the magic, the sequence,
+    // the timestamp, the size. The checksum of the payload is there, and decides.
+    for field in [0..2, 4..7, 12..16, 25..27, 36..40] {
+        let (mut bytes, starts) = small_log();
+        bytes[starts[1] + 64 + 500] ^= 1;
+        for byte in &mut bytes[starts[1] + field.start..starts[1] + field.end] {
+            *byte ^= 0x5A;
+        }
+        let log = read(&bytes);
+        assert_eq!(ids(&log), ["one", "three"], "{field:?}");
+        assert_eq!(kinds(&log), [FailureKind::Damaged]);
+    }
+}
+
+#[test]
+fn a_log_whose_headers_are_all_gone_is_read_by_its_shape() {
+    let records: Vec<_> = (0..60)
+        .map(|at| {
+            let layouts = [Layout::G0, Layout::G1, Layout::G2, Layout::G3, Layout::G4];
+            let sketch = Sketch { provenance: at % 2 == 0, ..sketch(&format!("r{at}")) };
+            sketch.record(layouts[at % 5])
+        })
+        .collect();
+    let (mut bytes, starts) = joined(&records);
+    let whole = read(&bytes);
+    assert_eq!(whole.entries.len(), 60);
+    starts.iter().for_each(|start| bytes[*start..start + 64].fill(0));
+    let log = read(&bytes);
+    assert_eq!(unchanged(&log, &whole), 60, "{:?}", log.failures);
+    assert!(log.entries.iter().all(|entry| !entry.ambiguous && entry.notes.len() == 1));
+}
+
+#[test]
 fn a_cut_record_that_was_appended_to_loses_itself_alone() {
     let (bytes, starts) = small_log();
     for cut in [starts[1] + 3, starts[1] + 64, starts[1] + 900, starts[2] - 1] {
@@ -497,6 +531,22 @@ fn a_file_made_to_be_slow_is_read_all_the_same() {
         slow.extend(record);
     }
     slow.truncate(total as usize);
+    let log = read(&slow);
+    assert_eq!(log.entries, []);
+    assert_accounted(&slow, &log);
+}
+
+#[test]
+fn episodes_inside_episodes_by_the_thousand_are_read_all_the_same() {
+    // Each "header" is followed by the head of an episode whose text holds all that follows.
+    let total = 1_000_000_usize;
+    let mut slow = Vec::new();
+    while slow.len() < total {
+        slow.extend([0xEF, 0xBE, 0xAD, 0xDE]);
+        slow.extend([0x20; 60]);
+        slow.extend([string("x"), string("2023-11-14T22:13:20Z"), vec![0, 0]].concat());
+        slow.extend(((total - slow.len()) as u64).to_le_bytes());
+    }
     let log = read(&slow);
     assert_eq!(log.entries, []);
     assert_accounted(&slow, &log);

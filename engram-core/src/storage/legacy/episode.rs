@@ -35,6 +35,8 @@ pub(super) struct Fit {
 #[derive(Debug)]
 pub(super) struct Candidates {
     head: Head,
+    /// How many bytes were read to know as much.
+    pub(super) head_bytes: usize,
     /// The layouts whose values are in range, newest first; some may leave bytes over.
     pub(super) fits: Vec<Fit>,
     /// Where the newest layouts did not fit.
@@ -46,8 +48,6 @@ pub(super) struct Candidates {
 pub(super) struct Decoded {
     /// The layout it was read in.
     pub(super) layout: Layout,
-    /// How many bytes it took.
-    pub(super) consumed: usize,
     /// The episode.
     pub(super) episode: Episode,
     /// Whether an older layout fits too.
@@ -156,7 +156,7 @@ pub(super) fn candidates(payload: &[u8]) -> Read<Candidates> {
             misfit = Some(found);
         }
     }
-    Ok(Candidates { head, fits, misfit })
+    Ok(Candidates { head, head_bytes: cursor.at(), fits, misfit })
 }
 
 impl Candidates {
@@ -328,7 +328,7 @@ struct Metadata<'a> {
 }
 
 fn modern(head: Head, fit: Fit, ambiguous: bool) -> Decoded {
-    let Fit { layout, consumed, mut tail } = fit;
+    let Fit { layout, mut tail, .. } = fit;
     let mut notes = Vec::new();
     if head.when.leap {
         notes.push(format!("when: leap second {:?} kept as second 59", head.when.text));
@@ -346,7 +346,7 @@ fn modern(head: Head, fit: Fit, ambiguous: bool) -> Decoded {
         metadata: serde_json::to_string(&Metadata { v0_1: &tail }).ok(),
     };
     over_limits(&episode, &mut notes);
-    Decoded { layout, consumed, episode, ambiguous, notes }
+    Decoded { layout, episode, ambiguous, notes }
 }
 
 /// Names what is over the limits of id.

@@ -50,15 +50,27 @@ pub(super) fn unchecked(raw: &[u8; HEADER_BYTES]) -> Option<Header> {
     fields(&split(raw)?.0)
 }
 
-/// The header, if its checksum holds once its magic, payload size and payload checksum are set to
-/// what they must have been. Proves both the payload and the other fields.
-pub(super) fn rebuilt(raw: &[u8; HEADER_BYTES], payload: &[u8]) -> Option<Header> {
+/// The header, if its checksum holds once its magic, payload size, payload checksum and reserved
+/// bytes are set to what they must have been. Proves these and the other fields.
+pub(super) fn rebuilt(
+    raw: &[u8; HEADER_BYTES],
+    payload_bytes: usize,
+    payload_crc: u32,
+) -> Option<Header> {
     let (mut covered, stored) = split(raw)?;
-    let bytes = u32::try_from(payload.len()).ok()?;
+    let payload_bytes = u32::try_from(payload_bytes).ok()?;
     covered.get_mut(..4)?.copy_from_slice(&MAGIC);
-    covered.get_mut(24..28)?.copy_from_slice(&bytes.to_le_bytes());
-    covered.get_mut(28..32)?.copy_from_slice(&crc32c(payload).to_le_bytes());
+    covered.get_mut(24..28)?.copy_from_slice(&payload_bytes.to_le_bytes());
+    covered.get_mut(28..32)?.copy_from_slice(&payload_crc.to_le_bytes());
+    covered.get_mut(32..)?.fill(0);
     if crc32c(&covered) == stored { fields(&covered) } else { None }
+}
+
+/// Whether all that can be told of an episode's header without its checksum is right.
+pub(super) fn looks_whole(raw: &[u8; HEADER_BYTES], payload_bytes: usize) -> bool {
+    let said =
+        unchecked(raw).is_some_and(|it| (it.entry_type, it.payload_bytes) == (1, payload_bytes));
+    said && raw.starts_with(&MAGIC) && raw.iter().skip(36).all(|byte| *byte == 0)
 }
 
 /// Reads headers, and corrects one flipped bit in them.
@@ -131,6 +143,7 @@ fn fields(covered: &Covered) -> Option<Header> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests make what they index")]
 mod tests {
     use super::*;
 

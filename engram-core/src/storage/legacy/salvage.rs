@@ -6,8 +6,9 @@
 //! 1. the payload's checksum, as the damaged header gives it, holds for the length it gives, for
 //!    all bytes up to the next header, or for what an episode's layout consumes; or
 //! 2. the header's own checksum holds once its magic, length and payload checksum are put right; or
-//! 3. the header has lost both checksums, and the payload decodes exactly up to where a record
-//!    ends. That proves the shape, not every bit, so the entry's notes say it.
+//! 3. the header has visibly lost more than that, and the payload decodes exactly up to where a
+//!    record ends. That proves the shape, not every bit, so the entry's notes say it. A payload
+//!    whose checksum is known, and fails, is never believed.
 //!
 //! v0.1.0 has no salt: what a gap is searched for could also stand in a memory's own bytes. So the
 //! search never looks inside a record whose ends are proven.
@@ -175,35 +176,38 @@ impl Walk<'_> {
             return None;
         }
         let raw = *self.bytes.get(at..)?.first_chunk::<HEADER_BYTES>()?;
-        let claimed = record::unchecked(&raw)?;
+        let claimed = record::unchecked(&raw)?.payload_bytes;
+        let reach = next.saturating_sub(at).saturating_sub(HEADER_BYTES);
+        self.rescue_by_checksum(at, claimed, &raw)
+            .or_else(|| self.rescue_by_shape(at, next, &raw))
+            .or_else(|| self.rescue_by_checksum(at, reach, &raw))
+    }
+
+    /// As [`Walk::rescue`], for a payload of this length.
+    fn rescue_by_checksum(
+        &mut self,
+        at: usize,
+        payload_bytes: usize,
+        raw: &[u8; HEADER_BYTES],
+    ) -> Option<Entry> {
         let start = at.saturating_add(HEADER_BYTES);
-        for bytes in [claimed.payload_bytes, next.saturating_sub(start)] {
-            let end = start.saturating_add(bytes);
-            let Some(payload) = self.bytes.get(start..end).filter(|found| !found.is_empty()) else {
-                continue;
-            };
-            if !self.spend(payload.len().saturating_mul(2)) {
-                return None;
-            }
-            let rebuilt = record::rebuilt(&raw, payload);
-            if rebuilt.is_none() && crc32c(payload) != claimed.payload_crc {
-                continue;
-            }
-            let body = match rebuilt {
-                Some(header) => interpret(header.entry_type, payload),
-                // The type may be what was damaged; nothing else decodes as an episode.
-                None => episode::decode(payload)
-                    .map(Body::from)
-                    .or_else(|_| interpret(claimed.entry_type, payload)),
-            };
-            let Ok(body) = body else { continue };
-            let mut entry = body.entry(at, end);
-            entry.sequence = rebuilt.map(|header| header.sequence);
-            entry.rescued = true;
-            entry.notes.push("its header was damaged; its payload's checksum proved it".into());
-            return Some(entry);
+        let end = start.saturating_add(payload_bytes);
+        let payload = self.bytes.get(start..end).filter(|found| !found.is_empty())?;
+        if !self.spend(payload_bytes) {
+            return None;
         }
-        self.rescue_by_shape(at, next, &raw)
+        let (claimed, proof) = (record::unchecked(raw)?, Proof::of(raw, payload));
+        let body = match proof {
+            Proof::Header(header) => interpret(header.entry_type, payload),
+            // The type may be what was damaged; nothing else decodes as an episode.
+            Proof::Payload => episode::decode(payload)
+                .map(Body::from)
+                .or_else(|_| interpret(claimed.entry_type, payload)),
+            Proof::Refuted | Proof::None => return None,
+        };
+        // It went on: nothing was in vain.
+        self.vain_left = self.vain_left.saturating_add(payload_bytes);
+        Some(body.ok()?.rescued(at, end, &proof))
     }
 
     /// As [`Walk::rescue`], for an episode whose length is lost: its layout says where it ends.
@@ -215,6 +219,7 @@ impl Walk<'_> {
     ) -> Option<Entry> {
         let start = at.saturating_add(HEADER_BYTES);
         let payload = self.bytes.get(start..next)?;
+        let before = self.vain_left;
         let candidates = match episode::candidates(payload) {
             Ok(candidates) => candidates,
             Err(misfit) => {
@@ -222,43 +227,31 @@ impl Walk<'_> {
                 return None;
             }
         };
-        let consumed = candidates.fits.iter().map(|fit| fit.consumed).max()?;
-        if !self.spend(consumed.saturating_mul(10)) {
+        if !self.spend(candidates.head_bytes) {
             return None;
         }
-        let claimed = record::unchecked(raw)?;
-        let proofs: Vec<_> = candidates
-            .fits
-            .iter()
-            .map(|fit| {
-                let found = payload.get(..fit.consumed).unwrap_or_default();
-                let rebuilt = record::rebuilt(raw, found);
-                let proven = rebuilt.is_some() || crc32c(found) == claimed.payload_crc;
-                (fit.consumed, proven, rebuilt)
-            })
-            .collect();
-        let proven = proofs.iter().find(|(_, proven, _)| *proven).copied();
-        let reach = next.saturating_sub(start);
-        let ends: Vec<_> = match proven {
-            Some((consumed, ..)) => vec![consumed],
-            None if candidates.fits.iter().any(|fit| fit.consumed == reach) => vec![reach],
-            None => {
-                let all = proofs.iter().map(|(consumed, ..)| *consumed);
-                all.filter(|consumed| self.ends(start.saturating_add(*consumed), next)).collect()
+        let mut best = None::<(u8, usize, Proof)>;
+        for fit in &candidates.fits {
+            if !self.spend(fit.consumed) {
+                return None;
             }
-        };
-        let decoded = candidates.choose(|fit| ends.contains(&fit.consumed));
-        let decoded = decoded.ok()?;
-        let end = start.saturating_add(decoded.consumed);
-        let mut entry = Body::from(decoded).entry(at, end);
-        entry.rescued = true;
-        entry.sequence = proven.and_then(|(.., rebuilt)| Some(rebuilt?.sequence));
-        entry.notes.push(match proven {
-            Some(_) => "its header was damaged; its payload's checksum proved it".into(),
-            None => "its header and checksums were lost; that it decodes exactly vouches for it"
-                .to_owned(),
-        });
-        Some(entry)
+            let proof = Proof::of(raw, payload.get(..fit.consumed)?);
+            let rank = match proof {
+                Proof::Header(_) | Proof::Payload => 3,
+                Proof::Refuted => 0,
+                Proof::None if fit.consumed == payload.len() => 2,
+                Proof::None => u8::from(self.ends(start.saturating_add(fit.consumed), next)),
+            };
+            // Newest first, so the first of a rank is the one to take.
+            if rank > best.as_ref().map_or(0, |(rank, ..)| *rank) {
+                best = Some((rank, fit.consumed, proof));
+            }
+        }
+        let (_, consumed, proof) = best?;
+        let decoded = candidates.choose(|fit| fit.consumed == consumed).ok()?;
+        // It went on: nothing was in vain.
+        self.vain_left = before;
+        Some(Body::from(decoded).rescued(at, start.saturating_add(consumed), &proof))
     }
 
     /// Whether a record may end at `end`: what follows may be a header, or has an episode where its
@@ -270,10 +263,7 @@ impl Walk<'_> {
         }
         let payload = rest.get(HEADER_BYTES..).unwrap_or_default();
         match episode::candidates(payload) {
-            Ok(found) => {
-                let read = found.fits.iter().map(|fit| fit.consumed).max();
-                read.is_some_and(|bytes| self.spend(bytes))
-            }
+            Ok(found) => self.spend(found.head_bytes) && !found.fits.is_empty(),
             Err(misfit) => {
                 self.spend(misfit.at);
                 false
@@ -312,6 +302,32 @@ impl Walk<'_> {
     }
 }
 
+/// What a damaged header still says of a payload.
+enum Proof {
+    /// Its own checksum holds with this payload's length and checksum: all of it is known.
+    Header(Header),
+    /// The payload's checksum is the one it gives.
+    Payload,
+    /// The payload's checksum is known, or shows no sign of damage, and fails.
+    Refuted,
+    /// Nothing.
+    None,
+}
+
+impl Proof {
+    fn of(raw: &[u8; HEADER_BYTES], payload: &[u8]) -> Self {
+        let Some(claimed) = record::unchecked(raw) else { return Self::None };
+        let (bytes, crc) = (payload.len(), crc32c(payload));
+        let known = record::rebuilt(raw, bytes, claimed.payload_crc).is_some();
+        match record::rebuilt(raw, bytes, crc) {
+            Some(header) => Self::Header(header),
+            None if crc == claimed.payload_crc => Self::Payload,
+            None if known || record::looks_whole(raw, bytes) => Self::Refuted,
+            None => Self::None,
+        }
+    }
+}
+
 /// What a payload says.
 struct Body {
     change: Change,
@@ -336,6 +352,17 @@ impl Body {
         let Self { change, layout, ambiguous, notes } = self;
         let (offset, bytes) = (wide(at), wide(end.saturating_sub(at)));
         Entry { offset, bytes, sequence: None, change, layout, ambiguous, rescued: false, notes }
+    }
+
+    fn rescued(self, at: usize, end: usize, proof: &Proof) -> Entry {
+        let (sequence, how) = match proof {
+            Proof::Header(header) => (Some(header.sequence), "its checksums proved it"),
+            Proof::Payload => (None, "its payload's checksum proved it"),
+            _ => (None, "no checksum is left; that the payload decodes exactly vouches for it"),
+        };
+        let mut entry = Entry { sequence, rescued: true, ..self.entry(at, end) };
+        entry.notes.push(format!("its header was damaged; {how}"));
+        entry
     }
 }
 

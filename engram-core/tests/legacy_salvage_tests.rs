@@ -1,126 +1,12 @@
 //! Laws of reading v0.1.0: every layout, and every damage that a small encoder can make.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers panic")]
+
+mod legacy_log;
+
 use engram_core::storage::legacy::{Change, Entry, FailureKind, Layout, Log, read};
+use legacy_log::{Record, Sketch, crc, joined, sketch, string};
 use serde_json::{Value, json};
-
-/// A record before it is damaged.
-struct Record {
-    entry_type: u32,
-    payload: Vec<u8>,
-}
-
-fn crc(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
-impl Record {
-    fn bytes(&self, sequence: u64) -> Vec<u8> {
-        let mut raw = 0xDEAD_BEEF_u32.to_le_bytes().to_vec();
-        raw.extend(sequence.to_le_bytes());
-        raw.extend(1_760_000_000_000_000_000_u64.to_le_bytes());
-        raw.extend(self.entry_type.to_le_bytes());
-        raw.extend(u32::try_from(self.payload.len()).unwrap().to_le_bytes());
-        raw.extend(crc(&self.payload).to_le_bytes());
-        let covered = [raw.as_slice(), &[0; 20]].concat();
-        raw.extend(crc(&covered).to_le_bytes());
-        raw.extend([0; 28]);
-        raw.extend(&self.payload);
-        raw
-    }
-}
-
-fn string(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
-}
-
-fn option(value: Option<Vec<u8>>) -> Vec<u8> {
-    value.map_or(vec![0], |value| [vec![1], value].concat())
-}
-
-fn pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
-    let items = pairs.iter().flat_map(|(key, value)| [string(key), string(value)]);
-    [vec![(pairs.len() as u64).to_le_bytes().to_vec()], items.collect()].concat().concat()
-}
-
-fn provenance() -> Vec<u8> {
-    [
-        string("minilm"),
-        string("2.1"),
-        768_u64.to_le_bytes().to_vec(),
-        option(Some(string("en"))),
-        1_750_000_003_u64.to_le_bytes().to_vec(),
-        option(Some(0.3_f32.to_le_bytes().to_vec())),
-        pairs(&[("k", "v")]),
-    ]
-    .concat()
-}
-
-/// What can be chosen of an episode.
-#[derive(Clone)]
-struct Sketch {
-    id: String,
-    what: String,
-    when: &'static str,
-    who: Vec<String>,
-    confidence: f32,
-    first: f32,
-    provenance: bool,
-    decay: bool,
-}
-
-fn sketch(id: &str) -> Sketch {
-    Sketch {
-        id: id.into(),
-        what: format!("what happened to {id}"),
-        when: "2023-11-14T22:13:20.123456789Z",
-        who: vec!["alice".into(), "Çelik".into()],
-        confidence: 0.7,
-        first: 0.5,
-        provenance: false,
-        decay: true,
-    }
-}
-
-impl Sketch {
-    fn payload(&self, layout: Layout) -> Vec<u8> {
-        let who = self.who.iter().map(|name| string(name)).collect::<Vec<_>>().concat();
-        let who = [(self.who.len() as u64).to_le_bytes().to_vec(), who].concat();
-        let mut raw = [
-            string(&self.id),
-            string(self.when),
-            option(None),
-            option(Some(who)),
-            string(&self.what),
-            768_u64.to_le_bytes().to_vec(),
-            self.first.to_le_bytes().to_vec(),
-        ]
-        .concat();
-        (1..768_u16).for_each(|at| raw.extend((f32::from(at) / 768.0 - 0.5).to_le_bytes()));
-        let provenance = self.provenance.then(provenance);
-        match (layout, provenance) {
-            (Layout::G0, _) | (Layout::G1 | Layout::G2, None) => {}
-            (_, provenance) => raw.extend(option(provenance)),
-        }
-        for confidence in [self.confidence, 0.6, 0.9] {
-            raw.extend(confidence.to_le_bytes());
-        }
-        raw.extend(string("2025-10-09T08:53:26.000000005Z"));
-        raw.extend(6_u32.to_le_bytes());
-        raw.extend(0.02_f32.to_le_bytes());
-        if layout >= Layout::G2 {
-            let power_law = [1_u32.to_le_bytes(), 0.18_f32.to_le_bytes()].concat();
-            raw.extend(option(self.decay.then_some(power_law)));
-        }
-        if layout >= Layout::G4 {
-            raw.extend(pairs(&[("mood", "good"), ("app", "x\"y")]));
-        }
-        raw
-    }
-
-    fn record(&self, layout: Layout) -> Record {
-        Record { entry_type: 1, payload: self.payload(layout) }
-    }
-}
 
 /// Three records, each in another layout, and where each begins.
 fn small_log() -> (Vec<u8>, Vec<usize>) {
@@ -130,15 +16,6 @@ fn small_log() -> (Vec<u8>, Vec<usize>) {
         sketch("three").record(Layout::G4),
     ];
     joined(&records)
-}
-
-fn joined(records: &[Record]) -> (Vec<u8>, Vec<usize>) {
-    let (mut log, mut starts) = (Vec::new(), Vec::new());
-    for (sequence, record) in (0..).zip(records) {
-        starts.push(log.len());
-        log.extend(record.bytes(sequence));
-    }
-    (log, starts)
 }
 
 fn ids(log: &Log) -> Vec<&str> {
@@ -210,7 +87,7 @@ fn each_layout_is_told_by_its_shape_and_never_ambiguous() {
                 (G4, false, G4),
                 (G4, true, G4),
             ] {
-                let sketch = Sketch { confidence, decay, provenance, ..sketch("x") };
+                let sketch = Sketch { confidence, provenance, decay, ..sketch("x") };
                 let log = only(sketch.payload(layout));
                 assert_eq!(kinds(&log), [], "{layout:?} {:?}", log.failures);
                 let entry = &log.entries[0];
@@ -371,7 +248,9 @@ fn a_header_that_is_gone_costs_nothing_when_its_payload_is_whole() {
     for fill in [0_u8, 0x5A, 0xFF] {
         for hit in [&starts[..1], &starts[1..2], &starts[2..], &starts[..2], &starts[..]] {
             let mut damaged = bytes.clone();
-            hit.iter().for_each(|start| damaged[*start..start + 64].fill(fill));
+            for start in hit {
+                damaged[*start..start + 64].fill(fill);
+            }
             let log = read(&damaged);
             assert_eq!(unchanged(&log, &whole), 3, "{fill} {hit:?} {:?}", log.failures);
             assert_eq!(log.entries.iter().filter(|entry| entry.rescued).count(), hit.len());
@@ -442,7 +321,9 @@ fn a_log_whose_headers_are_all_gone_is_read_by_its_shape() {
     let (mut bytes, starts) = joined(&records);
     let whole = read(&bytes);
     assert_eq!(whole.entries.len(), 60);
-    starts.iter().for_each(|start| bytes[*start..start + 64].fill(0));
+    for start in starts {
+        bytes[start..start + 64].fill(0);
+    }
     let log = read(&bytes);
     assert_eq!(unchanged(&log, &whole), 60, "{:?}", log.failures);
     assert!(log.entries.iter().all(|entry| !entry.ambiguous && entry.notes.len() == 1));
@@ -541,11 +422,12 @@ fn episodes_inside_episodes_by_the_thousand_are_read_all_the_same() {
     // Each "header" is followed by the head of an episode whose text holds all that follows.
     let total = 1_000_000_usize;
     let mut slow = Vec::new();
-    while slow.len() < total {
-        slow.extend([0xEF, 0xBE, 0xAD, 0xDE]);
+    while slow.len() + 200 < total {
+        // Three bytes of the magic that are also UTF-8, as all of this is.
+        slow.extend([0xEF, 0xBE, 0xAD, 0x20]);
         slow.extend([0x20; 60]);
         slow.extend([string("x"), string("2023-11-14T22:13:20Z"), vec![0, 0]].concat());
-        slow.extend(((total - slow.len()) as u64).to_le_bytes());
+        slow.extend(((total - slow.len()) as u64 & 0x7F_7F7F).to_le_bytes());
     }
     let log = read(&slow);
     assert_eq!(log.entries, []);

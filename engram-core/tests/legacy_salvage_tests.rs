@@ -397,6 +397,46 @@ fn whatever_the_bytes_are_every_one_is_accounted_for_and_nothing_is_invented() {
 }
 
 #[test]
+fn bursts_anywhere_cost_no_record_that_they_do_not_touch() {
+    let layouts = [Layout::G0, Layout::G1, Layout::G2, Layout::G3, Layout::G4];
+    let records: Vec<_> =
+        (0..20).map(|at| sketch(&format!("r{at}")).record(layouts[at % 5])).collect();
+    let (bytes, starts) = joined(&records);
+    let whole = read(&bytes);
+    let mut rng = Rng(7);
+    for round in 0..300 {
+        let mut damaged = bytes.clone();
+        for _ in 0..=rng.below(6) {
+            // Near a header every other time, where it hurts.
+            let near = starts[rng.below(starts.len())].saturating_sub(20) + rng.below(80);
+            let at = if rng.below(2) == 0 { near } else { rng.below(bytes.len()) };
+            for byte in damaged[at..].iter_mut().take(1 + rng.below(100)) {
+                *byte = rng.next().to_le_bytes()[0];
+            }
+        }
+        let log = read(&damaged);
+        assert_accounted(&damaged, &log);
+        for entry in &whole.entries {
+            let (from, to) = (entry.offset, entry.offset + entry.bytes);
+            let span = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
+            let found = log.entries.iter().find(|it| (it.offset, it.bytes) == (from, to - from));
+            let found_same = found.is_some_and(|found| found.change == entry.change);
+            if damaged[span.clone()] == bytes[span] {
+                assert!(found_same, "round {round}: {from} is whole and was lost");
+            }
+            let shape_alone =
+                found.is_some_and(|it| it.notes.iter().any(|n| n.contains("no checksum")));
+            assert!(
+                found.is_none() || found_same || shape_alone,
+                "round {round}: {from} is invented"
+            );
+        }
+        let known = |it: &Entry| whole.entries.iter().any(|e| e.offset == it.offset);
+        assert!(log.entries.iter().all(known), "round {round}: a record out of nothing");
+    }
+}
+
+#[test]
 fn a_file_made_to_be_slow_is_read_all_the_same() {
     // Headers by the thousand, each of which claims the whole rest of the file, good ones first.
     let total = 400_000_u32;

@@ -1,19 +1,36 @@
 //! A read-only look at a data directory: takes no lock, changes nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::clock::{SystemClock, SystemRng};
 use crate::disk::Disk;
-use crate::error::Result;
-use crate::storage::wal::report::{QuarantineItem, RecoveryReport, SegmentStatus};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::record::{self, Record};
+use crate::storage::legacy;
+use crate::storage::wal::env::Env;
+use crate::storage::wal::frame::{Header, Kind};
+use crate::storage::wal::knowledge::Knowledge as _;
+use crate::storage::wal::plan::Judgement;
+use crate::storage::wal::quarantine;
+use crate::storage::wal::read::SpanReader;
+use crate::storage::wal::recover::{RecoverOptions, Recovery, RecoveryProgress};
+use crate::storage::wal::report::{QuarantineItem, RecoveryMode, RecoveryReport, SegmentStatus};
+use crate::storage::wal::scan::{Scanner, Span};
+use crate::storage::wal::segment::FRAMES_START;
+use crate::storage::wal::survey::{Survey, Surveyed, scan};
+use crate::store::directory::Directory;
+use crate::store::{LOCK_NAME, LegacyFile, find_legacy};
 
 /// What a look at a data directory saw.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
     /// Whether a process has it open; then the look ends at the synced LSN.
     pub live: bool,
-    /// The segments, oldest first (live and dead bytes are as memory would know them).
+    /// The segments, oldest first.
     pub segments: Vec<SegmentStatus>,
     /// What recovery would report.
     pub report: RecoveryReport,
@@ -42,9 +59,9 @@ pub struct FrameDump {
     pub schema: u16,
     /// Its key, as 16 hex digits.
     pub key: String,
-    /// The space and id, where the payload tells.
+    /// The space, where the payload tells.
     pub space: Option<String>,
-    /// The id.
+    /// The id, where the payload tells.
     pub id: Option<String>,
     /// `frame`, `damaged`, `undecodable`, `tail`, `stale`.
     pub verdict: String,
@@ -54,8 +71,67 @@ pub struct FrameDump {
 ///
 /// # Errors
 /// When it could not look.
-pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection> {
-    todo!()
+pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
+    let env = env_of(disk, dir)?;
+    let live = is_live(&env);
+    let options = RecoverOptions {
+        mode: RecoveryMode::Salvage,
+        accepted: Vec::new(),
+        segment_bytes_max: crate::episode::limits::SEGMENT_BYTES_DEFAULT,
+        dry: true,
+    };
+    let mut recovery = Recovery::begin(Arc::clone(&env), options)?;
+    let mut directory = Directory::default();
+    let progress = RecoveryProgress::default();
+    let mut legacy_files = Vec::new();
+    for LegacyFile { relative, .. } in find_legacy(&env)? {
+        legacy_files.push(relative);
+    }
+    let foreign = recovery.survey().foreign.iter().filter(|name| !legacy::is_legacy_name(name));
+    let foreign_files = foreign.cloned().collect();
+    for task in recovery.tasks().to_vec() {
+        let (mut facts, contents) = scan(&env, &task, true, &progress)?;
+        if live && task.position == crate::storage::wal::plan::Position::Last {
+            // Beyond the synced LSN its writer is at work.
+            let synced = facts.synced;
+            let end = facts.frames.iter().rev().find(|f| f.lsn <= synced).map_or(0, |f| f.offset);
+            facts.odd.retain(|span| span.offset <= end);
+        }
+        recovery.absorb(&task, facts, contents, &mut directory)?;
+    }
+    let (report, segments) = recovery.dry_report(&mut directory);
+    let statuses = segments.list().into_iter().map(|segment| {
+        let usage = directory.usage(segment.number);
+        SegmentStatus {
+            file: segment.name.file_name(),
+            first_lsn: segment.header.start,
+            last_lsn: segment.end,
+            generation: segment.name.generation(),
+            sealed: segment.sealed,
+            bytes: segment.bytes,
+            live_bytes: usage.live,
+            dead_bytes: usage.dead,
+        }
+    });
+    Ok(Inspection { live, segments: statuses.collect(), report, legacy_files, foreign_files })
+}
+
+fn env_of(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<Env>> {
+    disk.list(dir).map_err(|e| Error::io("look at", dir, &e))?;
+    Ok(Arc::new(Env {
+        disk: Arc::clone(disk),
+        clock: Arc::new(SystemClock::default()),
+        rng: Arc::new(SystemRng),
+        metrics: Arc::new(Metrics::noop()),
+        dir: dir.to_owned(),
+    }))
+}
+
+/// Whether a process holds the lock. A directory without a lock file was never opened.
+fn is_live(env: &Env) -> bool {
+    let path = env.dir.join(LOCK_NAME);
+    let exists = env.disk.open(&path, crate::disk::Open::Read).is_ok();
+    exists && matches!(env.disk.lock(&path), Ok(None))
 }
 
 /// Calls `each` for every frame and bad span in log order (`wal dump`).
@@ -63,11 +139,86 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection> {
 /// # Errors
 /// When it could not look, or `each` failed.
 pub fn dump(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     each: &mut dyn FnMut(FrameDump) -> Result<()>,
 ) -> Result<()> {
-    todo!()
+    let env = env_of(disk, dir)?;
+    let survey = Survey::take(&env, &[])?;
+    for segment in &survey.segments {
+        let (facts, _) = scan(&env, segment, true, &RecoveryProgress::default())?;
+        let judgement = crate::storage::wal::plan::judge(&facts, segment.position);
+        dump_segment(segment, &judgement, each)?;
+    }
+    Ok(())
+}
+
+fn dump_segment(
+    segment: &Surveyed,
+    judgement: &Judgement,
+    each: &mut dyn FnMut(FrameDump) -> Result<()>,
+) -> Result<()> {
+    let file = segment.name.file_name();
+    let header = segment.header.header;
+    let last = segment.position.last_lsn_allowed();
+    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START);
+    let mut reader = SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, true);
+    let tail = judgement.tail_start.unwrap_or(u64::MAX);
+    while let Some(item) = reader.next().map_err(|e| Error::io("read", &file, &e.cause))? {
+        let offset = item.offset;
+        let dump = match item.span {
+            Span::End => continue,
+            Span::Frame(frame) => {
+                let record = record::decode(&frame, item.payload);
+                let known = record.is_some() || frame.kind == Kind::FOOTER;
+                let verdict = if known { "frame" } else { "undecodable" };
+                let mut dump = describe(&file, offset, frame.frame_bytes(), Some(&frame), verdict);
+                match record {
+                    Some(Record::Remember(r)) => {
+                        dump.space = Some(r.space.to_owned());
+                        dump.id = Some(r.id.to_owned());
+                    }
+                    Some(Record::Forget { space, id, .. }) => {
+                        dump.space = Some(space.to_owned());
+                        dump.id = Some(id.to_owned());
+                    }
+                    Some(Record::SpaceDefined { space, .. }) => dump.space = Some(space),
+                    Some(Record::ForgetSpace { space, .. }) => dump.space = Some(space.to_owned()),
+                    _ => {}
+                }
+                dump
+            }
+            Span::Bad { bytes, header } => {
+                describe(&file, offset, bytes, header.as_ref(), "damaged")
+            }
+            Span::Stale { bytes } => describe(&file, offset, bytes, None, "stale"),
+        };
+        let verdict = if offset >= tail { "tail".to_owned() } else { dump.verdict.clone() };
+        each(FrameDump { verdict, ..dump })?;
+    }
+    Ok(())
+}
+
+fn describe(
+    file: &str,
+    offset: u64,
+    bytes: u64,
+    header: Option<&Header>,
+    verdict: &str,
+) -> FrameDump {
+    FrameDump {
+        file: file.to_owned(),
+        offset,
+        bytes,
+        lsn: header.map_or(0, |h| h.lsn),
+        synced_lsn: header.map_or(0, |h| h.synced),
+        kind: header.map_or_else(String::new, |h| h.kind.name()),
+        schema: header.map_or(0, |h| h.schema),
+        key: header.map_or_else(String::new, |h| format!("{:016x}", h.key)),
+        space: None,
+        id: None,
+        verdict: verdict.to_owned(),
+    }
 }
 
 /// What is kept in the quarantine of a directory.
@@ -75,25 +226,25 @@ pub fn dump(
 /// # Errors
 /// What the disk said.
 pub fn quarantine_list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
-    todo!()
+    quarantine::list(disk, dir)
 }
 
-/// One quarantined item's raw bytes (without anything secret), and what is known of it.
+/// One quarantined item's bytes, any salt in them blanked, and what is known of it.
 ///
 /// # Errors
-/// [`crate::Error::NoSuch`].
+/// [`Error::NoSuch`].
 pub fn quarantine_show(
     disk: &dyn Disk,
     dir: &Path,
     name: &str,
 ) -> Result<(QuarantineItem, Vec<u8>)> {
-    todo!()
+    quarantine::show(disk, dir, name)
 }
 
 /// Removes one item (or all: `None`) for ever; gives the bytes freed.
 ///
 /// # Errors
-/// [`crate::Error::NoSuch`].
+/// [`Error::NoSuch`].
 pub fn quarantine_purge(disk: &dyn Disk, dir: &Path, name: Option<&str>) -> Result<u64> {
-    todo!()
+    quarantine::purge(disk, dir, name)
 }

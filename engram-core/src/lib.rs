@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod disk;
+mod driver;
 pub mod episode;
 pub mod error;
 pub mod inspect;

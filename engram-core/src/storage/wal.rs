@@ -1,6 +1,7 @@
 //! The log's face: open, append, replay, compact.
 
 pub(crate) mod bytes;
+pub mod compact;
 pub mod env;
 pub mod frame;
 pub mod knowledge;

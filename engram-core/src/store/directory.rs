@@ -160,6 +160,18 @@ impl Directory {
         self.imported.get(path)
     }
 
+    /// How many spaces there are.
+    #[must_use]
+    pub fn spaces_count(&self) -> u64 {
+        u64::try_from(self.spaces.iter().filter(|space| space.exists()).count()).unwrap_or(u64::MAX)
+    }
+
+    /// Frames that this version does not understand.
+    #[must_use]
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
     /// The spaces, by name.
     #[must_use]
     pub fn spaces(&self) -> Vec<SpaceView> {

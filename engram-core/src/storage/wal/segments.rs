@@ -126,6 +126,12 @@ impl Segments {
         self.inner().by_start.values().cloned().collect()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.inner().by_start.len() as u64
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<Segment> {

@@ -400,7 +400,15 @@ impl Writer {
     fn disk_full(&mut self, needed: u64) -> Error {
         self.set_full(true);
         let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(0);
-        Error::DiskFull { available, needed, dir: self.env.dir.clone() }
+        let dir = self.env.dir.clone();
+        Error::DiskFull { available, needed, dir }
+    }
+
+    /// The refusal while the disk is full.
+    #[must_use]
+    pub fn full_error(&self) -> Error {
+        let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(0);
+        Error::DiskFull { available, needed: SEGMENT_BYTES_MIN, dir: self.env.dir.clone() }
     }
 
     fn set_full(&mut self, full: bool) {

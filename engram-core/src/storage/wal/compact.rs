@@ -1,0 +1,515 @@
+//! Compaction: a few sealed segments become one, without their dead frames.
+//!
+//! A step machine: each [`Compaction::step`] copies about a megabyte, or does one of the acts
+//! that end a run: sync, verify by reading back, rename (the commit point), sync of the
+//! directory, swap of positions, removal of the inputs. A crash before the rename leaves a
+//! temporary file, after it inputs that are obsolete by their generation; both are removed at
+//! the next start. A failure before the rename leaves the inputs as they were.
+//!
+//! A frame is dropped only for a named, durable reason; one that nothing explains is kept.
+//! Deliberately absent: when to run ([`crate::store::policy`]), and waiting.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::env::{Env, remove_if_there};
+use super::frame::{HEADER_BYTES, Header, Kind};
+use super::knowledge::{Dropped, Fate, Knowledge, Place, Reason};
+use super::plan::{Position, judge};
+use super::quarantine::{Keep, Quarantine};
+use super::read::{ReadHeader, SpanReader};
+use super::recover::{RecoveryProgress, log_incident, lost_header};
+use super::report::{CompactionStats, Incident, IncidentKind};
+use super::scan::{Scanner, Span};
+use super::segment::{
+    FRAMES_START, FRAMES_START_USIZE, FooterBuilder, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
+};
+use super::segments::{Segment, Segments};
+use super::survey::{Surveyed, scan};
+use crate::disk::{File, Open, write_all_at};
+use crate::error::{Error, Result};
+
+/// Bytes read in one step.
+const STEP_BYTES: u64 = 1 << 20;
+/// Frames whose positions are swapped under one lock.
+const SWAP_FRAMES: usize = 1024;
+
+/// The memory, behind whatever lock its owner has.
+pub trait MemoryCell: Send + Sync {
+    /// Looks at it.
+    fn read(&self, look: &mut dyn FnMut(&dyn Knowledge));
+    /// Changes it.
+    fn write(&self, change: &mut dyn FnMut(&mut dyn Knowledge));
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Progress {
+    /// There is more to do; so many bytes were read or written.
+    More {
+        /// Bytes moved by this step, for whoever limits the rate.
+        bytes: u64,
+    },
+    /// The run is over.
+    Done(CompactionStats),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Quarantine what is damaged in the input of this index.
+    Examine(usize),
+    /// Copy from the input of this index.
+    Copy(usize, Option<Box<SpanReader>>),
+    Seal,
+    Verify,
+    Commit,
+    /// Swap positions from this frame on.
+    Swap(usize),
+    /// Account for dropped frames from this one on.
+    Account(usize),
+    Remove,
+    Finished,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Compaction {
+    env: Arc<Env>,
+    segments: Arc<Segments>,
+    quarantine: Arc<Quarantine>,
+    inputs: Vec<Segment>,
+    /// Frames die only by LSNs up to here: those above may not be on disk yet.
+    durable_lsn: u64,
+    number: u32,
+    name: SegmentName,
+    header: SegmentHeader,
+    file: Arc<dyn File>,
+    buffer: Vec<u8>,
+    written: u64,
+    footer: FooterBuilder,
+    kept: Vec<(Header, u32)>,
+    gone: Vec<Header>,
+    dropped: Dropped,
+    revived: VecDeque<Header>,
+    unexplained: Vec<u64>,
+    damage: bool,
+    forgotten_since: Option<i64>,
+    stats: CompactionStats,
+    begun: Duration,
+    phase: Phase,
+}
+
+impl Compaction {
+    /// Begins a run over neighbouring sealed segments.
+    ///
+    /// # Errors
+    /// What the disk said; nothing was changed.
+    pub fn begin(
+        env: Arc<Env>,
+        segments: Arc<Segments>,
+        quarantine: Arc<Quarantine>,
+        inputs: Vec<Segment>,
+        durable_lsn: u64,
+        reason: &str,
+    ) -> Result<Self> {
+        let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
+            return Err(Error::NoSuch { what: "a segment to compact".into() });
+        };
+        let generation = inputs.iter().map(|s| s.name.generation()).max().unwrap_or(0) + 1;
+        let header = SegmentHeader {
+            identity: first.header.identity,
+            salt: env.rng.u64(),
+            start: first.header.start,
+            end: last.end,
+            generation,
+            synced: last.end,
+            skipped: (0, 0),
+            cut: false,
+            accepted_loss: false,
+        };
+        let name = SegmentName { start: header.start, rewritten: Some((last.end, generation)) };
+        let path = env.wal_path(&format!("{}{TEMPORARY_SUFFIX}", name.file_name()));
+        let io = |e: std::io::Error| Error::io("make", path.clone(), &e);
+        remove_if_there(env.disk.as_ref(), &path).map_err(io)?;
+        let file = env.disk.open(&path, Open::New).map_err(io)?;
+        let stats = CompactionStats {
+            reason: reason.to_owned(),
+            segments_in: inputs.len() as u64,
+            segments_out: 1,
+            bytes_before: inputs.iter().map(|s| s.file_bytes.max(s.bytes)).sum(),
+            ..CompactionStats::default()
+        };
+        Ok(Self {
+            number: segments.new_number(),
+            begun: env.clock.elapsed(),
+            buffer: header.encode_block(),
+            env,
+            segments,
+            quarantine,
+            inputs,
+            durable_lsn,
+            name,
+            header,
+            file,
+            written: 0,
+            footer: FooterBuilder::default(),
+            kept: Vec::new(),
+            gone: Vec::new(),
+            dropped: Dropped::default(),
+            revived: VecDeque::new(),
+            unexplained: Vec::new(),
+            damage: false,
+            forgotten_since: None,
+            stats,
+            phase: Phase::Examine(0),
+        })
+    }
+
+    /// Does the next part.
+    ///
+    /// # Errors
+    /// What went wrong. The run is over: the inputs stand untouched (after the commit point,
+    /// the output stands complete), and another run may begin.
+    pub fn step(&mut self, memory: &dyn MemoryCell) -> Result<Progress> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Finished);
+        let committed = matches!(phase, Phase::Swap(_) | Phase::Account(_) | Phase::Remove);
+        let result = self.act(phase, memory);
+        if result.is_err() && !committed {
+            self.segments.forget_unlisted(self.number);
+            // It is removed at the next start if it cannot be now.
+            if let Err(e) = remove_if_there(self.env.disk.as_ref(), &self.temporary()) {
+                tracing::debug!(cause = %e, "an unfinished segment stays until the next start");
+            }
+        }
+        result
+    }
+
+    fn act(&mut self, phase: Phase, memory: &dyn MemoryCell) -> Result<Progress> {
+        let mut moved = 0;
+        self.phase = match phase {
+            Phase::Examine(at) => self.examine(at)?,
+            Phase::Copy(at, reader) => {
+                let next = self.copy(at, reader, memory)?;
+                moved = STEP_BYTES;
+                next
+            }
+            Phase::Seal => self.seal()?,
+            Phase::Verify => {
+                moved = self.written;
+                self.verify()?
+            }
+            Phase::Commit => self.commit()?,
+            Phase::Swap(at) => self.swap(at, memory),
+            Phase::Account(at) => self.account(at, memory),
+            Phase::Remove => {
+                self.remove(memory)?;
+                let took = self.env.clock.elapsed().saturating_sub(self.begun);
+                self.stats.duration_seconds = took.as_secs_f64();
+                return Ok(Progress::Done(self.stats.clone()));
+            }
+            Phase::Finished => return Ok(Progress::Done(self.stats.clone())),
+        };
+        Ok(Progress::More { bytes: moved })
+    }
+
+    fn temporary(&self) -> std::path::PathBuf {
+        self.env.wal_path(&format!("{}{TEMPORARY_SUFFIX}", self.name.file_name()))
+    }
+
+    fn surveyed(&self, input: &Segment) -> Result<Surveyed> {
+        let path = self.env.wal_path(&input.name.file_name());
+        let file = self.env.disk.open(&path, Open::Read);
+        let file = file.map_err(|e| Error::io("open", path.clone(), &e))?;
+        let file_bytes = file.len().map_err(|e| Error::io("measure", path, &e))?;
+        Ok(Surveyed {
+            name: input.name,
+            header: ReadHeader { header: input.header, bad: [false; 2] },
+            header_lost: false,
+            file_bytes,
+            position: Position::Followed { next_start: input.end + 1, cut: false },
+            file,
+        })
+    }
+
+    /// Keeps the damage of an input, and finds the forgets that were lost in it.
+    fn examine(&mut self, at: usize) -> Result<Phase> {
+        let Some(input) = self.inputs.get(at) else { return Ok(Phase::Copy(0, None)) };
+        if !input.needs_rewrite {
+            return Ok(Phase::Examine(at + 1));
+        }
+        let surveyed = self.surveyed(input)?;
+        let (facts, _) = scan(&self.env, &surveyed, false, &RecoveryProgress::default())?;
+        let judgement = judge(&facts, surveyed.position);
+        let file = input.name.file_name();
+        for loss in &judgement.damaged {
+            self.damage = true;
+            if loss.bytes > 0 {
+                let keep = Keep {
+                    file: &file,
+                    offset: loss.offset,
+                    bytes: loss.bytes,
+                    verdict: IncidentKind::Damaged,
+                    restorable: Vec::new(),
+                    salt: Some(input.header.salt),
+                };
+                let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
+                kept.map_err(|e| {
+                    Error::io("copy damaged bytes to", self.env.quarantine_dir(), &e)
+                })?;
+            }
+            for listed in &loss.listed {
+                if matches!(listed.kind, Kind::FORGET | Kind::FORGET_SPACE) {
+                    self.revived.push_back(lost_header(listed.kind, listed.lsn, listed.key));
+                }
+            }
+        }
+        self.revived.make_contiguous().sort_by_key(|header| header.lsn);
+        Ok(Phase::Examine(at + 1))
+    }
+
+    fn copy(
+        &mut self,
+        at: usize,
+        reader: Option<Box<SpanReader>>,
+        memory: &dyn MemoryCell,
+    ) -> Result<Phase> {
+        let Some(input) = self.inputs.get(at).cloned() else {
+            self.write_revived(u64::MAX, memory)?;
+            return Ok(Phase::Seal);
+        };
+        let mut reader = match reader {
+            Some(reader) => reader,
+            None => {
+                let surveyed = self.surveyed(&input)?;
+                let header = &input.header;
+                let scanner = Scanner::new(header.salt, header.start, input.end, FRAMES_START);
+                let (file, bytes) = (surveyed.file, surveyed.file_bytes);
+                Box::new(SpanReader::new(file, bytes, scanner, false))
+            }
+        };
+        let path = self.env.wal_path(&input.name.file_name());
+        let until = reader.offset() + STEP_BYTES;
+        while reader.offset() < until {
+            let item = reader.next().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
+            let Some(item) = item else {
+                self.flush()?;
+                return Ok(Phase::Copy(at + 1, None));
+            };
+            match item.span {
+                Span::Frame(header) if header.kind != Kind::FOOTER => {
+                    let payload = item.payload;
+                    self.write_revived(header.lsn, memory)?;
+                    self.judge_frame(&header, payload, memory)?;
+                }
+                Span::Bad { .. } if !input.needs_rewrite => {
+                    // New damage: examine it first, in another run.
+                    self.segments.update(input.number, |segment| segment.needs_rewrite = true);
+                    let (file, offset) = (input.name.file_name(), item.offset);
+                    return Err(Error::Damaged { file, offset, lsn: input.header.start });
+                }
+                _ => {}
+            }
+        }
+        self.flush()?;
+        Ok(Phase::Copy(at, Some(reader)))
+    }
+
+    /// Forgets that were lost to damage, up to an LSN, as frames of nothing but their key.
+    fn write_revived(&mut self, before: u64, memory: &dyn MemoryCell) -> Result<()> {
+        while let Some(header) = self.revived.front().copied().filter(|h| h.lsn < before) {
+            self.revived.pop_front();
+            self.judge_frame(&header, &[], memory)?;
+        }
+        Ok(())
+    }
+
+    fn judge_frame(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        memory: &dyn MemoryCell,
+    ) -> Result<()> {
+        let mut fate = Fate::Live;
+        memory.read(&mut |knowledge| fate = knowledge.fate(header, &self.dropped));
+        if let Fate::Dead(Reason::SupersededBy(lsn) | Reason::ForgottenBy(lsn)) = fate
+            && lsn > self.durable_lsn
+        {
+            fate = Fate::Live;
+        }
+        match fate {
+            Fate::Dead(_) => {
+                memory.read(&mut |knowledge| knowledge.note_dropped(header, &mut self.dropped));
+                self.gone.push(*header);
+                self.stats.frames_dropped += 1;
+                return Ok(());
+            }
+            Fate::Unexplained => self.unexplained.push(header.lsn),
+            Fate::Live => {}
+        }
+        self.keep_frame(header, payload)
+    }
+
+    fn keep_frame(&mut self, header: &Header, payload: &[u8]) -> Result<()> {
+        let frame = Header { salt: self.header.salt, ..*header };
+        let offset = self.written + self.buffer.len() as u64;
+        self.footer.add(offset, &frame);
+        self.buffer.extend_from_slice(&frame.encode());
+        self.buffer.extend_from_slice(payload);
+        self.kept.push((frame, u32::try_from(offset).unwrap_or(u32::MAX)));
+        self.stats.frames_kept += 1;
+        if self.buffer.len() as u64 >= STEP_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let written = write_all_at(self.file.as_ref(), &self.buffer, self.written);
+        written.map_err(|e| Error::io("write", self.temporary(), &e))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<Phase> {
+        let end = self.header.end;
+        let footer = self.footer.finish(self.header.salt, end, end);
+        self.buffer.extend_from_slice(&footer);
+        self.flush()?;
+        self.file.sync().map_err(|e| Error::io("sync", self.temporary(), &e))?;
+        Ok(Phase::Verify)
+    }
+
+    /// Reads the output back: every frame in its place, the footer as it was built.
+    fn verify(&mut self) -> Result<Phase> {
+        let scanner =
+            Scanner::new(self.header.salt, self.header.start, self.header.end, FRAMES_START);
+        let mut reader = SpanReader::new(Arc::clone(&self.file), self.written, scanner, false);
+        let path = self.temporary();
+        let damaged = |offset| Error::Damaged {
+            file: path.display().to_string(),
+            offset,
+            lsn: self.header.start,
+        };
+        let mut wanted = self.kept.iter();
+        let mut sealed = false;
+        while let Some(item) =
+            reader.next().map_err(|e| Error::io("read back", path.clone(), &e.cause))?
+        {
+            match item.span {
+                Span::Frame(header) if header.kind == Kind::FOOTER => sealed = true,
+                Span::Frame(header)
+                    if wanted.next().is_some_and(|&(kept, offset)| {
+                        kept == header && u64::from(offset) == item.offset
+                    }) => {}
+                _ => return Err(damaged(item.offset)),
+            }
+        }
+        if !sealed || wanted.next().is_some() {
+            return Err(damaged(self.written));
+        }
+        Ok(Phase::Commit)
+    }
+
+    fn commit(&mut self) -> Result<Phase> {
+        let path = self.env.wal_path(&self.name.file_name());
+        let renamed = self.env.disk.rename(&self.temporary(), &path);
+        renamed.map_err(|e| Error::io("rename to", path.clone(), &e))?;
+        let synced = self.env.disk.sync_dir(&self.env.wal_dir());
+        synced.map_err(|e| Error::io("sync the directory of", path, &e))?;
+        self.segments.add_unlisted(self.number, Arc::clone(&self.file));
+        Ok(Phase::Swap(0))
+    }
+
+    fn swap(&mut self, at: usize, memory: &dyn MemoryCell) -> Phase {
+        let end = self.kept.len().min(at + SWAP_FRAMES);
+        let (kept, number) = (&self.kept[at..end], self.number);
+        memory.write(&mut |knowledge| {
+            for (header, offset) in kept {
+                let bytes = u32::try_from(header.frame_bytes()).unwrap_or(u32::MAX);
+                knowledge.moved(header, Place { segment: number, offset: *offset, bytes });
+            }
+        });
+        if end == self.kept.len() { Phase::Account(0) } else { Phase::Swap(end) }
+    }
+
+    fn account(&mut self, at: usize, memory: &dyn MemoryCell) -> Phase {
+        let end = self.gone.len().min(at + SWAP_FRAMES);
+        let gone = &self.gone[at..end];
+        memory.write(&mut |knowledge| {
+            for header in gone {
+                knowledge.dropped(header);
+            }
+        });
+        if end == self.gone.len() { Phase::Remove } else { Phase::Account(end) }
+    }
+
+    fn remove(&mut self, memory: &dyn MemoryCell) -> Result<()> {
+        let numbers: Vec<u32> = self.inputs.iter().map(|input| input.number).collect();
+        let output = Segment {
+            number: self.number,
+            name: self.name,
+            header: self.header,
+            end: self.header.end,
+            bytes: self.written,
+            file_bytes: self.written,
+            sealed: true,
+            needs_rewrite: false,
+            keep: false,
+        };
+        let (sweep, number) = (self.damage, self.number);
+        let mut since = None;
+        memory.write(&mut |knowledge| {
+            for &input in &numbers {
+                let old = knowledge.usage(input).forgotten_since;
+                since = match (since, old) {
+                    (Some(a), Some(b)) => Some(i64::min(a, b)),
+                    (a, b) => a.or(b),
+                };
+                knowledge.segment_gone(input, sweep);
+            }
+            if knowledge.usage(number).dead > 0 {
+                knowledge.carry_forgotten_since(number, since);
+            }
+        });
+        self.forgotten_since = since;
+        self.segments.replace(&numbers, output);
+        self.segments.forget_unlisted(self.number);
+        self.stats.bytes_after = self.written;
+        self.stats.bytes_reclaimed = self.stats.bytes_before.saturating_sub(self.written);
+        self.alarm_unexplained();
+        for input in &self.inputs {
+            let path = self.env.wal_path(&input.name.file_name());
+            let removed = remove_if_there(self.env.disk.as_ref(), &path);
+            removed.map_err(|e| Error::io("remove", path, &e))?;
+        }
+        Ok(())
+    }
+
+    fn alarm_unexplained(&self) {
+        self.env.metrics.unexplained_frames.set(self.unexplained.len() as f64);
+        let Some(&first) = self.unexplained.first() else { return };
+        let incident = Incident {
+            id: format!("unexplained-{first}"),
+            at: self.env.clock.now(),
+            verdict: IncidentKind::Unexplained,
+            file: self.name.file_name(),
+            offset: 0,
+            bytes: 0,
+            lsns: self.unexplained.iter().take(1000).map(|&lsn| [lsn, lsn]).collect(),
+            keys: Vec::new(),
+            quarantined_as: None,
+            detail: format!(
+                "{} frames are known to nothing in memory, and no durable reason says that they \
+                 are dead; they are kept; please report this",
+                self.unexplained.len()
+            ),
+        };
+        if !self.quarantine.knows(&incident.id) {
+            log_incident(&incident);
+        }
+        if let Err(e) = self.quarantine.record(&incident) {
+            tracing::warn!(cause = %e, "the incident list cannot be written");
+        }
+    }
+}
+
+const _: () = assert!(HEADER_BYTES == 64 && FRAMES_START_USIZE == 8192);

@@ -1,0 +1,609 @@
+//! Group commit: decide in LSN order, write with one call, sync once, apply, answer.
+//!
+//! A step machine over the log's writer: [`Committer::begin`] takes all changes that wait, and
+//! [`Committer::step`] does one act at a time until every one has its answer. Preconditions are
+//! decided over the directory plus the changes of the batch that are not applied yet, so two
+//! callers never both create one id. A change becomes visible when it is acknowledged.
+//!
+//! Deliberately absent: threads and whoever waits. No timer delays a lonely write.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::record::{self, LegacyImported};
+use crate::storage::wal::compact::MemoryCell;
+use crate::storage::wal::frame::{self, Header, Kind};
+use crate::storage::wal::knowledge::{Applied, Knowledge, Place};
+use crate::storage::wal::writer::{NewFrame, Pushed, Writer};
+use crate::store::directory::Directory;
+use crate::store::{Condition, Durability};
+
+/// Bytes that are gathered before they are written; more of the batch follows in a next write.
+const WRITE_BYTES: usize = 8 << 20;
+
+/// One change, checked and encoded by its caller.
+#[derive(Debug)]
+pub struct Change {
+    /// Keyed hash of the space and id.
+    pub key: u64,
+    /// Keyed hash of the space.
+    pub space_key: u64,
+    /// The space's name.
+    pub space: Arc<str>,
+    /// The id.
+    pub id: String,
+    /// What must hold.
+    pub condition: Condition,
+    /// What it does.
+    pub what: What,
+    /// The frame's payload.
+    pub payload: Vec<u8>,
+    /// CRC-32C of the payload.
+    pub payload_crc: u32,
+}
+
+/// What a change does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Keeps an episode whose embedding has so many dimensions.
+    Remember {
+        /// 0 for no embedding.
+        dimension: u32,
+    },
+    /// Forgets an episode; refused when there is none.
+    Forget,
+    /// Forgets an episode if there is one (a take-over replays deletions).
+    ForgetIfThere,
+    /// Forgets a space.
+    ForgetSpace,
+    /// Notes that a v0.1.0 file was taken over.
+    LegacyImported,
+}
+
+impl Change {
+    /// A note that a v0.1.0 file was taken over.
+    #[must_use]
+    pub fn legacy_imported(file: &LegacyImported) -> Self {
+        let payload = record::encode_legacy_imported(file);
+        Self {
+            key: 0,
+            space_key: 0,
+            space: Arc::from(""),
+            id: String::new(),
+            condition: Condition::Any,
+            what: What::LegacyImported,
+            payload_crc: frame::crc(&payload),
+            payload,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.what {
+            What::Remember { .. } => Kind::REMEMBER,
+            What::Forget | What::ForgetIfThere => Kind::FORGET,
+            What::ForgetSpace => Kind::FORGET_SPACE,
+            What::LegacyImported => Kind::LEGACY_IMPORTED,
+        }
+    }
+}
+
+/// Changes that wait for one answer.
+#[derive(Debug)]
+pub struct Group<T> {
+    /// The changes, in order; what the caller refused already keeps its place.
+    pub changes: Vec<Result<Change>>,
+    /// Whose they are.
+    pub ticket: T,
+}
+
+/// What an acknowledged change did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// Its LSN.
+    pub lsn: u64,
+    /// The id.
+    pub id: String,
+    /// Whether an episode of that id was there before.
+    pub replaced: bool,
+    /// Episodes forgotten.
+    pub forgotten: u64,
+}
+
+/// The answers to a group, one a change.
+pub type Answers = Vec<Result<Done>>;
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// There is more to do.
+    More,
+    /// Groups that have their answers.
+    Done(Vec<(T, Answers)>),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Decide,
+    Flush { then: After },
+    Rotate,
+    Sync,
+    Apply,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Decide,
+    Rotate,
+    Sync,
+}
+
+/// A change on its way.
+#[derive(Debug)]
+struct Waiting {
+    group: usize,
+    index: usize,
+    change: Change,
+    refused_room: bool,
+}
+
+/// A frame that is in the buffer or written, not yet applied.
+#[derive(Debug)]
+struct Staged {
+    group: usize,
+    /// `None` for a definition that came before its episode.
+    index: Option<usize>,
+    header: Header,
+    place: Place,
+    payload: Vec<u8>,
+    id: String,
+    flushed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    /// `None`: forgotten in this batch.
+    lsn: Option<u64>,
+}
+
+/// What the batch has decided and the directory does not know yet.
+#[derive(Debug, Default)]
+struct Overlay {
+    episodes: HashMap<u64, Pending>,
+    dimensions: HashMap<u64, u32>,
+    floors: HashMap<u64, u64>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Committer<T> {
+    durability: Durability,
+    groups: Vec<(T, Vec<Option<Result<Done>>>)>,
+    waiting: VecDeque<Waiting>,
+    staged: Vec<Staged>,
+    overlay: Overlay,
+    phase: Phase,
+    /// What poisoned the batch.
+    failure: Option<Error>,
+}
+
+impl<T> Committer<T> {
+    /// With nothing to do.
+    #[must_use]
+    pub fn new(durability: Durability) -> Self {
+        Self {
+            durability,
+            groups: Vec::new(),
+            waiting: VecDeque::new(),
+            staged: Vec::new(),
+            overlay: Overlay::default(),
+            phase: Phase::Decide,
+            failure: None,
+        }
+    }
+
+    /// Takes a batch. The one before must be done.
+    pub fn begin(&mut self, groups: Vec<Group<T>>) {
+        debug_assert!(self.groups.is_empty(), "a batch is under way");
+        for (number, group) in groups.into_iter().enumerate() {
+            let mut answers = Vec::with_capacity(group.changes.len());
+            for (index, change) in group.changes.into_iter().enumerate() {
+                match change {
+                    Ok(change) => {
+                        answers.push(None);
+                        let group = number;
+                        self.waiting.push_back(Waiting {
+                            group,
+                            index,
+                            change,
+                            refused_room: false,
+                        });
+                    }
+                    Err(e) => answers.push(Some(Err(e))),
+                }
+            }
+            self.groups.push((group.ticket, answers));
+        }
+        self.phase = Phase::Decide;
+    }
+
+    /// Does the next act. `memory` gives the directory, behind its owner's lock.
+    pub fn step(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Step<T> {
+        match self.act(writer, memory) {
+            Ok(true) => Step::Done(self.answers()),
+            Ok(false) => Step::More,
+            Err(e) => Step::Done(self.abort(&e)),
+        }
+    }
+
+    /// Gives up the batch: whoever has no answer yet gets this error.
+    pub fn abort(&mut self, e: &Error) -> Vec<(T, Answers)> {
+        self.fail_all(e);
+        self.failure = Some(e.clone());
+        self.answers()
+    }
+
+    /// Does acts until the batch is done.
+    pub fn run(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Vec<(T, Answers)> {
+        loop {
+            if let Step::Done(answers) = self.step(writer, memory) {
+                return answers;
+            }
+        }
+    }
+
+    fn act(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Result<bool> {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Decide) {
+            Phase::Decide => self.decide(writer, memory)?,
+            Phase::Flush { then } => self.flush(writer, then)?,
+            Phase::Rotate => self.rotate(writer)?,
+            Phase::Sync => {
+                if self.durability == Durability::Always {
+                    writer.sync()?;
+                }
+                Phase::Apply
+            }
+            Phase::Apply => {
+                self.apply(memory);
+                if self.waiting.is_empty() {
+                    return Ok(true);
+                }
+                Phase::Decide
+            }
+        };
+        Ok(false)
+    }
+
+    /// Decides changes in order and puts them into the writer's buffer, as many as fit.
+    fn decide(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Result<Phase> {
+        let mut next = Phase::Flush { then: After::Sync };
+        let mut failed = None;
+        memory.with(&mut |directory| {
+            while let Some(waiting) = self.waiting.pop_front() {
+                match self.decide_one(waiting, writer, directory) {
+                    Ok(Pushing::Done) => {}
+                    Ok(Pushing::NoRoom(waiting)) => {
+                        self.waiting.push_front(waiting);
+                        next = Phase::Flush { then: After::Rotate };
+                        break;
+                    }
+                    Err(e) => {
+                        failed = Some(e);
+                        break;
+                    }
+                }
+                if writer.buffered() >= WRITE_BYTES && !self.waiting.is_empty() {
+                    next = Phase::Flush { then: After::Decide };
+                    break;
+                }
+            }
+        });
+        failed.map_or(Ok(next), Err)
+    }
+
+    /// # Errors
+    /// Only a poisoned writer.
+    fn decide_one(
+        &mut self,
+        waiting: Waiting,
+        writer: &mut Writer,
+        directory: &Directory,
+    ) -> Result<Pushing> {
+        let replaced = match self.check(&waiting.change, directory) {
+            Ok(Verdict::Go { replaced }) => replaced,
+            Ok(Verdict::NothingToDo) => {
+                self.answer(waiting.group, waiting.index, Ok(Done::default()));
+                return Ok(Pushing::Done);
+            }
+            Err(e) => {
+                self.answer(waiting.group, waiting.index, Err(e));
+                return Ok(Pushing::Done);
+            }
+        };
+        if let What::Remember { dimension } = waiting.change.what
+            && dimension > 0
+            && self.dimension(&waiting.change, directory).is_none()
+            && !self.define(&waiting, dimension, writer)?
+        {
+            return Ok(self.no_room(waiting, writer));
+        }
+        let urgent = matches!(waiting.change.kind(), Kind::FORGET | Kind::FORGET_SPACE);
+        let new = NewFrame {
+            kind: waiting.change.kind(),
+            key: waiting.change.key,
+            space_key: waiting.change.space_key,
+            payload: &waiting.change.payload,
+            payload_crc: waiting.change.payload_crc,
+            urgent: urgent && waiting.refused_room,
+        };
+        let (header, place) = match writer.push(&new)? {
+            Pushed::Placed(header, place) => (header, place),
+            Pushed::NoRoom => return Ok(self.no_room(waiting, writer)),
+        };
+        self.note(&waiting.change, header.lsn);
+        let Waiting { group, index, change, .. } = waiting;
+        let done = Done { lsn: header.lsn, id: String::new(), replaced, forgotten: 0 };
+        self.answer(group, index, Ok(done));
+        let Change { payload, id, .. } = change;
+        let index = Some(index);
+        self.staged.push(Staged { group, index, header, place, payload, id, flushed: false });
+        Ok(Pushing::Done)
+    }
+
+    /// There is no room: rotate, or if that was tried, refuse.
+    fn no_room(&mut self, waiting: Waiting, writer: &Writer) -> Pushing {
+        if waiting.refused_room {
+            let e = writer.full_error();
+            self.answer(waiting.group, waiting.index, Err(e));
+            return Pushing::Done;
+        }
+        Pushing::NoRoom(waiting)
+    }
+
+    /// Puts the definition of a space before its first episode with an embedding.
+    fn define(&mut self, waiting: &Waiting, dimension: u32, writer: &mut Writer) -> Result<bool> {
+        let payload = record::encode_space_defined(&waiting.change.space, dimension);
+        let new = NewFrame {
+            kind: Kind::SPACE_DEFINED,
+            key: waiting.change.space_key,
+            space_key: waiting.change.space_key,
+            payload: &payload,
+            payload_crc: frame::crc(&payload),
+            urgent: false,
+        };
+        let Pushed::Placed(header, place) = writer.push(&new)? else { return Ok(false) };
+        self.overlay.dimensions.insert(waiting.change.space_key, dimension);
+        let (group, id) = (waiting.group, String::new());
+        self.staged.push(Staged { group, index: None, header, place, payload, id, flushed: false });
+        Ok(true)
+    }
+
+    fn check(&self, change: &Change, directory: &Directory) -> Result<Verdict> {
+        let current = self.current(change, directory)?;
+        match change.what {
+            What::LegacyImported => return Ok(Verdict::Go { replaced: false }),
+            What::ForgetSpace => {
+                return if self.space_exists(change, directory) {
+                    Ok(Verdict::Go { replaced: false })
+                } else {
+                    Err(Error::NoSpace { space: change.space.to_string() })
+                };
+            }
+            What::Forget if current.is_none() => {
+                let (space, id) = (change.space.to_string(), change.id.clone());
+                return Err(Error::NoEpisode { space, id });
+            }
+            What::ForgetIfThere if current.is_none() => return Ok(Verdict::NothingToDo),
+            What::Remember { dimension } => {
+                let expected = self.dimension(change, directory);
+                if let Some(expected) = expected.filter(|&e| dimension > 0 && e != dimension) {
+                    let space = change.space.to_string();
+                    return Err(Error::Dimension { space, expected, found: dimension });
+                }
+            }
+            What::Forget | What::ForgetIfThere => {}
+        }
+        match (change.condition, current) {
+            (Condition::Absent, Some(lsn)) => Err(Error::Precondition {
+                wanted: "no episode of this id".into(),
+                found: format!("exists with LSN {lsn}"),
+            }),
+            (Condition::Lsn(wanted), Some(lsn)) if wanted != lsn => Err(Error::Precondition {
+                wanted: format!("LSN {wanted}"),
+                found: format!("has LSN {lsn}"),
+            }),
+            (Condition::Lsn(wanted), None) => Err(Error::Precondition {
+                wanted: format!("LSN {wanted}"),
+                found: "does not exist".into(),
+            }),
+            _ => Ok(Verdict::Go { replaced: current.is_some() }),
+        }
+    }
+
+    /// The LSN of the episode that the change is about, as of all decided before.
+    fn current(&self, change: &Change, directory: &Directory) -> Result<Option<u64>> {
+        if let Some(pending) = self.overlay.episodes.get(&change.key) {
+            return Ok(pending.lsn);
+        }
+        if self.overlay.floors.contains_key(&change.space_key) {
+            return Ok(None);
+        }
+        match directory.get(change.key) {
+            Some(entry) if entry.undecodable().is_none() && *entry.id != *change.id => {
+                Err(Error::KeyCollision { id: change.id.clone() })
+            }
+            entry => Ok(entry.map(|entry| entry.lsn)),
+        }
+    }
+
+    fn dimension(&self, change: &Change, directory: &Directory) -> Option<u32> {
+        if let Some(&dimension) = self.overlay.dimensions.get(&change.space_key) {
+            return Some(dimension);
+        }
+        if self.overlay.floors.contains_key(&change.space_key) {
+            return None;
+        }
+        directory.dimension(change.space_key)
+    }
+
+    fn space_exists(&self, change: &Change, directory: &Directory) -> bool {
+        let key = change.space_key;
+        let pending = self.staged.iter().rev().find(|s| s.header.space_key == key);
+        match pending.map(|staged| staged.header.kind) {
+            Some(Kind::FORGET_SPACE) => false,
+            Some(Kind::REMEMBER | Kind::SPACE_DEFINED) => true,
+            _ => directory.space_episodes(key).is_some() && !self.overlay.floors.contains_key(&key),
+        }
+    }
+
+    /// Remembers a decision for those that follow in the batch.
+    fn note(&mut self, change: &Change, lsn: u64) {
+        match change.what {
+            What::Remember { .. } => {
+                self.overlay.episodes.insert(change.key, Pending { lsn: Some(lsn) });
+            }
+            What::Forget | What::ForgetIfThere => {
+                self.overlay.episodes.insert(change.key, Pending { lsn: None });
+            }
+            What::ForgetSpace => {
+                let space = change.space_key;
+                self.overlay.floors.insert(space, lsn);
+                self.overlay.dimensions.remove(&space);
+                // Episodes of other spaces keep their decisions.
+                let keys: Vec<u64> = self
+                    .staged
+                    .iter()
+                    .filter(|s| s.header.space_key == space)
+                    .map(|s| s.header.key)
+                    .collect();
+                for key in keys {
+                    self.overlay.episodes.remove(&key);
+                }
+            }
+            What::LegacyImported => {}
+        }
+    }
+
+    fn flush(&mut self, writer: &mut Writer, then: After) -> Result<Phase> {
+        match writer.flush() {
+            Ok(()) => {
+                for staged in self.staged.iter_mut().rev().take_while(|s| !s.flushed) {
+                    staged.flushed = true;
+                }
+            }
+            Err(e @ Error::DiskFull { .. }) => {
+                self.refuse_unwritten(&e);
+                return Ok(Phase::Sync);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(match then {
+            After::Decide => Phase::Decide,
+            After::Rotate => Phase::Rotate,
+            After::Sync => Phase::Sync,
+        })
+    }
+
+    /// What could not be written is refused; what was decided after it is decided again.
+    fn refuse_unwritten(&mut self, e: &Error) {
+        let first = self.staged.iter().position(|s| !s.flushed).unwrap_or(self.staged.len());
+        for staged in self.staged.drain(first..) {
+            if let Some(index) = staged.index
+                && let Some(answer) =
+                    self.groups.get_mut(staged.group).and_then(|g| g.1.get_mut(index))
+            {
+                *answer = Some(Err(e.clone()));
+            }
+        }
+    }
+
+    fn rotate(&mut self, writer: &mut Writer) -> Result<Phase> {
+        match writer.rotate() {
+            Ok(()) => {}
+            Err(Error::DiskFull { .. }) => {
+                if let Some(waiting) = self.waiting.front_mut() {
+                    waiting.refused_room = true;
+                }
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(Phase::Decide)
+    }
+
+    /// Makes the batch visible: it is durable now (or as durable as was asked for).
+    fn apply(&mut self, memory: &dyn DirectoryCell) {
+        let staged = std::mem::take(&mut self.staged);
+        self.overlay = Overlay::default();
+        let groups = &mut self.groups;
+        memory.with_mut(&mut |directory| {
+            for staged in &staged {
+                let applied = apply_one(directory, staged);
+                let answer = staged.index.and_then(|i| groups.get_mut(staged.group)?.1.get_mut(i));
+                if let Some(Some(Ok(done))) = answer {
+                    done.forgotten = applied.forgotten;
+                }
+            }
+        });
+        for staged in staged {
+            let answer = staged.index.and_then(|i| self.groups.get_mut(staged.group)?.1.get_mut(i));
+            if let Some(Some(Ok(done))) = answer {
+                done.id = staged.id;
+            }
+        }
+    }
+
+    fn answer(&mut self, group: usize, index: usize, answer: Result<Done>) {
+        if let Some(place) = self.groups.get_mut(group).and_then(|g| g.1.get_mut(index)) {
+            *place = Some(answer);
+        }
+    }
+
+    /// The log is poisoned: nobody knows what became of what was not acknowledged.
+    fn fail_all(&mut self, e: &Error) {
+        for staged in std::mem::take(&mut self.staged) {
+            if let Some(index) = staged.index {
+                self.answer(staged.group, index, Err(e.clone()));
+            }
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.answer(waiting.group, waiting.index, Err(e.clone()));
+        }
+        self.overlay = Overlay::default();
+        self.phase = Phase::Decide;
+    }
+
+    fn answers(&mut self) -> Vec<(T, Answers)> {
+        let groups = std::mem::take(&mut self.groups);
+        let failure = self.failure.take().unwrap_or(Error::Closed);
+        let finished = |answers: Vec<Option<Result<Done>>>| {
+            answers.into_iter().map(|a| a.unwrap_or_else(|| Err(failure.clone()))).collect()
+        };
+        groups.into_iter().map(|(ticket, answers)| (ticket, finished(answers))).collect()
+    }
+}
+
+#[derive(Debug)]
+enum Pushing {
+    Done,
+    NoRoom(Waiting),
+}
+
+#[derive(Debug)]
+enum Verdict {
+    Go { replaced: bool },
+    NothingToDo,
+}
+
+fn apply_one(directory: &mut Directory, staged: &Staged) -> Applied {
+    let record = record::decode(&staged.header, &staged.payload);
+    let known = record.as_ref().map(record::Record::known);
+    directory.apply(&staged.header, staged.place, known.as_ref())
+}
+
+/// The directory, behind whatever lock its owner has.
+pub trait DirectoryCell: MemoryCell {
+    /// Looks at it.
+    fn with(&self, look: &mut dyn FnMut(&Directory));
+    /// Changes it.
+    fn with_mut(&self, change: &mut dyn FnMut(&mut Directory));
+}

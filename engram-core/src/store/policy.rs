@@ -1,0 +1,212 @@
+//! When to compact, and what: the work is to be proportional to the garbage.
+//!
+//! Pure: it looks at figures and says what is due. Deliberately absent: doing it.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use crate::storage::wal::knowledge::Usage;
+
+/// Dead bytes below which garbage alone is no reason to run.
+pub const GARBAGE_BYTES_MIN: u64 = 64 << 10;
+/// Dead bytes in the active segment below which it is not sealed early.
+pub const ACTIVE_GARBAGE_BYTES_MIN: u64 = 256 << 10;
+/// Neighbours that are so small are worth joining once there are this many.
+const SMALL_NEIGHBOURS_MIN: usize = 8;
+
+/// What the policy sees of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Its number.
+    pub number: u32,
+    /// It is finished, all its frames are applied, and nothing forbids rewriting it.
+    pub eligible: bool,
+    /// It holds bytes that are no frames.
+    pub needs_rewrite: bool,
+    /// Bytes of the file in use.
+    pub bytes: u64,
+    /// How they are used.
+    pub usage: Usage,
+}
+
+/// The bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Largest segment.
+    pub segment_bytes_max: u64,
+    /// Forgotten bytes older than this moment (seconds since 1970) are due.
+    pub forgotten_before: i64,
+    /// Rewrite all that holds a dead byte.
+    pub everything: bool,
+}
+
+/// What is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Neighbouring segments, oldest first.
+    pub numbers: Vec<u32>,
+    /// Why: `recovery`, `garbage`, `forgotten`, `requested`.
+    pub reason: &'static str,
+}
+
+/// What to compact next, if anything. `views` are in order of LSN.
+#[must_use]
+pub fn next_job(views: &[View], bounds: &Bounds) -> Option<Job> {
+    let eligible = |view: &&View| view.eligible;
+    if let Some(damaged) = views.iter().filter(eligible).find(|view| view.needs_rewrite) {
+        return Some(Job { numbers: vec![damaged.number], reason: "recovery" });
+    }
+    let due = |view: &&View| {
+        let since = view.usage.forgotten_since;
+        view.usage.dead > 0 && since.is_some_and(|since| since <= bounds.forgotten_before)
+    };
+    if let Some(at) = views.iter().position(|view| view.eligible && due(&view)) {
+        return Some(extend(views, at, bounds, "forgotten"));
+    }
+    if bounds.everything {
+        let at = views.iter().position(|view| view.eligible && view.usage.dead > 0)?;
+        return Some(extend(views, at, bounds, "requested"));
+    }
+    garbage(views, bounds).or_else(|| join_small(views, bounds))
+}
+
+fn garbage(views: &[View], bounds: &Bounds) -> Option<Job> {
+    let dead: u64 = views.iter().filter(|v| v.eligible).map(|v| v.usage.dead).sum();
+    let live: u64 = views.iter().map(|v| v.usage.live).sum();
+    let (at, worst) = views
+        .iter()
+        .enumerate()
+        .filter(|(_, view)| view.eligible && view.usage.dead > 0)
+        .max_by_key(|(_, view)| per_mille(view.usage))?;
+    let half_dead = per_mille(worst.usage) >= 500 && worst.usage.dead >= GARBAGE_BYTES_MIN;
+    let too_much = dead >= GARBAGE_BYTES_MIN && dead > live.saturating_div(3);
+    (half_dead || too_much).then(|| extend(views, at, bounds, "garbage"))
+}
+
+/// Dead bytes of a segment in a thousand.
+fn per_mille(usage: Usage) -> u64 {
+    let all = usage.live.saturating_add(usage.dead);
+    usage.dead.saturating_mul(1000).checked_div(all).unwrap_or(0)
+}
+
+/// Takes neighbours along that are mostly garbage or small, as far as one segment can hold them.
+fn extend(views: &[View], at: usize, bounds: &Bounds, reason: &'static str) -> Job {
+    let mut live = views.get(at).map_or(0, |view| view.usage.live);
+    let mut fits = |view: &View| {
+        let small = view.usage.live < bounds.segment_bytes_max.saturating_div(4);
+        let worth = small || per_mille(view.usage) >= 300;
+        let sum = live.saturating_add(view.usage.live);
+        let takes = view.eligible
+            && !view.needs_rewrite
+            && worth
+            && sum <= bounds.segment_bytes_max.saturating_div(2);
+        if takes {
+            live = sum;
+        }
+        takes
+    };
+    let before: Vec<u32> = views
+        .iter()
+        .take(at)
+        .rev()
+        .take_while(|view| view.usage.dead > 0 && fits(view))
+        .map(|view| view.number)
+        .collect();
+    let mut numbers: Vec<u32> = before.into_iter().rev().collect();
+    numbers.extend(views.get(at).map(|view| view.number));
+    let after = views.iter().skip(at.saturating_add(1));
+    numbers.extend(after.take_while(|v| v.usage.dead > 0 && fits(v)).map(|v| v.number));
+    Job { numbers, reason }
+}
+
+/// Many small neighbours (one a crash, say) become one.
+fn join_small(views: &[View], bounds: &Bounds) -> Option<Job> {
+    let mut run: Vec<&View> = Vec::new();
+    for view in views {
+        let small = view.eligible && view.bytes < bounds.segment_bytes_max.saturating_div(16);
+        let sum: u64 = run.iter().map(|v| v.bytes).sum();
+        if !small || sum.saturating_add(view.bytes) > bounds.segment_bytes_max.saturating_div(2) {
+            if run.len() >= SMALL_NEIGHBOURS_MIN {
+                break;
+            }
+            run.clear();
+        }
+        if small {
+            run.push(view);
+        }
+    }
+    (run.len() >= SMALL_NEIGHBOURS_MIN)
+        .then(|| Job { numbers: run.iter().map(|v| v.number).collect(), reason: "garbage" })
+}
+
+/// Whether to seal the active segment early, so that compaction can reach its garbage.
+#[must_use]
+pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
+    let due = active.forgotten_since.is_some_and(|since| since <= bounds.forgotten_before);
+    let garbage =
+        active.dead >= ACTIVE_GARBAGE_BYTES_MIN && active.dead > live_in_all.saturating_div(4);
+    (active.dead > 0 && (due || bounds.everything)) || garbage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds =
+        Bounds { segment_bytes_max: 64 << 20, forgotten_before: 100, everything: false };
+
+    fn view(number: u32, live: u64, dead: u64) -> View {
+        let usage = Usage { live, dead, forgotten_since: None };
+        View { number, eligible: true, needs_rewrite: false, bytes: live + dead, usage }
+    }
+
+    #[test]
+    fn nothing_to_reclaim_means_nothing_is_written() {
+        let views = [view(1, 60 << 20, 0), view(2, 60 << 20, 64)];
+        assert_eq!(next_job(&views, &BOUNDS), None);
+        let everything = Bounds { everything: true, ..BOUNDS };
+        assert_eq!(next_job(&views[..1], &everything), None);
+    }
+
+    #[test]
+    fn a_segment_that_is_half_garbage_is_rewritten() {
+        let views = [view(1, 60 << 20, 0), view(2, 30 << 20, 31 << 20)];
+        assert_eq!(next_job(&views, &BOUNDS).unwrap().numbers, [2]);
+    }
+
+    #[test]
+    fn garbage_spread_thin_is_bounded_too() {
+        let views: Vec<View> = (1..=10).map(|n| view(n, 40 << 20, 20 << 20)).collect();
+        assert!(next_job(&views, &BOUNDS).is_some());
+    }
+
+    #[test]
+    fn forgotten_bytes_are_due_even_if_few() {
+        let mut views = [view(1, 60 << 20, 0), view(2, 60 << 20, 100)];
+        views[1].usage.forgotten_since = Some(101);
+        assert_eq!(next_job(&views, &BOUNDS), None);
+        views[1].usage.forgotten_since = Some(100);
+        assert_eq!(next_job(&views, &BOUNDS).unwrap().reason, "forgotten");
+    }
+
+    #[test]
+    fn damaged_segments_come_first_and_alone() {
+        let mut views = [view(1, 1, 60 << 20), view(2, 60 << 20, 0)];
+        views[1].needs_rewrite = true;
+        let job = next_job(&views, &BOUNDS).unwrap();
+        assert_eq!((job.numbers, job.reason), (vec![2], "recovery"));
+    }
+
+    #[test]
+    fn what_is_not_eligible_is_never_touched() {
+        let mut views = [view(1, 1, 60 << 20)];
+        views[0].eligible = false;
+        let everything = Bounds { everything: true, ..BOUNDS };
+        assert_eq!(next_job(&views, &everything), None);
+    }
+
+    #[test]
+    fn many_small_neighbours_become_one() {
+        let views: Vec<View> = (1..=8).map(|n| view(n, 1000, 0)).collect();
+        assert_eq!(next_job(&views, &BOUNDS).unwrap().numbers.len(), 8);
+        assert_eq!(next_job(&views[..7], &BOUNDS), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! Takes v0.1.0 data directories over: their episodes are appended to the log, then the old
+//! files move whole to the quarantine.
+//!
+//! A file is done when a durable `LegacyImported` names it; then it is only moved, never read
+//! again. So a take-over that is interrupted anywhere starts again safely: what was appended
+//! twice is the same episode under the same id, in the same order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::commit::{Change, Committer, Group, What};
+use super::directory::Directory;
+use super::{Condition, Durability, prepare_episode};
+use crate::disk::read_file;
+use crate::driver::Memory;
+use crate::error::{Error, Result};
+use crate::record::{self, Keys, LegacyImported};
+use crate::storage::legacy::{self, FailureKind};
+use crate::storage::wal::env::Env;
+use crate::storage::wal::frame;
+use crate::storage::wal::quarantine::{Quarantine, incident_id};
+use crate::storage::wal::report::{
+    Failed, Incident, IncidentKind, LegacyReport, QuarantineItem, RecoveryReport,
+};
+use crate::storage::wal::writer::Writer;
+
+/// Bytes of episodes appended at once.
+const BATCH_BYTES: usize = 4 << 20;
+/// v0.1.0 never wrote nearly as much into one file.
+const FILE_BYTES_MAX: u64 = 4 << 30;
+/// Longest name that a frame can hold.
+const NAME_BYTES_MAX: usize = 65_535;
+
+/// One v0.1.0 log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LegacyFile {
+    /// Its path in the data directory.
+    pub(crate) relative: String,
+    /// The space that its episodes belong to.
+    pub(crate) space: String,
+}
+
+/// The v0.1.0 files of a data directory, in the order in which they were written.
+pub(crate) fn find(env: &Env) -> Result<Vec<LegacyFile>> {
+    let io = |path: PathBuf| move |e: std::io::Error| Error::io("list", path, &e);
+    let mut dirs = vec![("wal".to_owned(), "default".to_owned())];
+    for entry in env.disk.list(&env.dir).map_err(io(env.dir.clone()))? {
+        if entry.is_dir && !matches!(entry.name.as_str(), "wal" | "quarantine" | "index") {
+            dirs.push((format!("{}/wal", entry.name), entry.name));
+        }
+    }
+    let mut files = Vec::new();
+    for (dir, space) in dirs {
+        let path = env.dir.join(&dir);
+        let entries = match env.disk.list(&path) {
+            Ok(entries) => entries,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                continue;
+            }
+            Err(e) => return Err(Error::io("list", path, &e)),
+        };
+        for entry in entries.iter().filter(|e| !e.is_dir && legacy::is_legacy_name(&e.name)) {
+            let relative = format!("{dir}/{}", entry.name);
+            files.push(LegacyFile { relative, space: space.clone() });
+        }
+    }
+    Ok(files)
+}
+
+/// Takes over whatever is there. Gives the directory back, with what was added.
+pub(super) fn take_over(
+    env: &Arc<Env>,
+    keys: &Keys,
+    writer: &mut Writer,
+    directory: Directory,
+    quarantine: &Quarantine,
+    report: &mut RecoveryReport,
+) -> Result<Directory> {
+    let files = find(env)?;
+    if files.is_empty() {
+        return Ok(directory);
+    }
+    let memory = Memory::new(directory);
+    let mut takeover = Takeover {
+        env,
+        keys,
+        writer,
+        memory: &memory,
+        quarantine,
+        report: LegacyReport::default(),
+    };
+    for file in &files {
+        takeover.file(file)?;
+    }
+    let legacy = takeover.report;
+    let (recovered, failed) = (legacy.recovered, legacy.failed);
+    tracing::info!(
+        files = legacy.files,
+        recovered,
+        damaged = failed.damaged,
+        undecodable = failed.undecodable,
+        tail = failed.tail,
+        notes = legacy.notes.len(),
+        "took over a v0.1.0 data directory; its files are in the quarantine until purged"
+    );
+    report.recovered += recovered;
+    report.failed.damaged += failed.damaged;
+    report.failed.undecodable += failed.undecodable;
+    report.failed.tail += failed.tail;
+    let entries = report.recovered + report.failed.total();
+    report.corruption_rate =
+        if entries == 0 { 0.0 } else { report.failed.total() as f64 / entries as f64 };
+    report.legacy = Some(legacy);
+    Ok(memory.into_inner())
+}
+
+struct Takeover<'a> {
+    env: &'a Arc<Env>,
+    keys: &'a Keys,
+    writer: &'a mut Writer,
+    memory: &'a Memory,
+    quarantine: &'a Quarantine,
+    report: LegacyReport,
+}
+
+impl Takeover<'_> {
+    fn file(&mut self, file: &LegacyFile) -> Result<()> {
+        let path = self.env.dir.join(&file.relative);
+        let bytes = read_file(self.env.disk.as_ref(), &path, FILE_BYTES_MAX)
+            .map_err(|e| Error::io("read the v0.1.0 log", path.clone(), &e))?;
+        let imported = LegacyImported {
+            path: file.relative.clone(),
+            size: bytes.len() as u64,
+            sha256: Sha256::digest(&bytes).to_vec(),
+        };
+        let known = self.memory.look(|directory| {
+            directory.imported(&imported.path) == Some(&(imported.size, imported.sha256.clone()))
+        });
+        let name = format!("v0.1.0-{}", file.relative.replace('/', "-"));
+        let log = legacy::read(&bytes);
+        if !known {
+            self.append(file, &log)?;
+            self.commit(vec![Ok(Change::legacy_imported(&imported))])?;
+            self.name_failures(file, &log, &name);
+            self.report.files += 1;
+        }
+        let item = QuarantineItem {
+            name: name.clone(),
+            bytes: imported.size,
+            at: self.env.clock.now(),
+            verdict: IncidentKind::Legacy,
+            file: file.relative.clone(),
+            offset: 0,
+            restorable: Vec::new(),
+        };
+        self.quarantine
+            .take_file(&path, &name, &item)
+            .map_err(|e| Error::io("move to the quarantine", path, &e))
+    }
+
+    fn append(&mut self, file: &LegacyFile, log: &legacy::Log) -> Result<()> {
+        let space: Arc<str> = Arc::from(file.space.as_str());
+        let now = self.env.clock.now();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for entry in &log.entries {
+            self.note(file, entry);
+            let change = match &entry.change {
+                legacy::Change::Remember(episode) => {
+                    let episode = episode.clone();
+                    prepare_episode(self.keys, &space, episode, now, Condition::Any)
+                }
+                legacy::Change::Forget { id } => self.forget(&space, id),
+                legacy::Change::Ignored { .. } => {
+                    self.report.recovered += 1;
+                    continue;
+                }
+            };
+            let too_long =
+                change.id.len() > NAME_BYTES_MAX || change.payload.len() > frame::PAYLOAD_BYTES_MAX;
+            if too_long {
+                self.keep_aside(file, entry.offset, "it is too long for a frame");
+                continue;
+            }
+            bytes += change.payload.len();
+            batch.push(Ok(change));
+            if bytes >= BATCH_BYTES {
+                self.commit_episodes(file, std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.commit_episodes(file, batch)
+    }
+
+    fn forget(&self, space: &Arc<str>, id: &str) -> Change {
+        let payload = record::encode_forget(space, id, self.env.clock.now());
+        Change {
+            key: self.keys.episode(space, id),
+            space_key: self.keys.space(space),
+            space: Arc::clone(space),
+            id: id.to_owned(),
+            condition: Condition::Any,
+            what: What::ForgetIfThere,
+            payload_crc: frame::crc(&payload),
+            payload,
+        }
+    }
+
+    fn note(&mut self, file: &LegacyFile, entry: &legacy::Entry) {
+        for note in &entry.notes {
+            self.report.notes.push(format!("{} at {}: {note}", file.relative, entry.offset));
+        }
+    }
+
+    fn keep_aside(&mut self, file: &LegacyFile, offset: u64, why: &str) {
+        self.report.failed.undecodable += 1;
+        let path = &file.relative;
+        self.report.notes.push(format!("{path} at {offset}: kept in the quarantine only, {why}"));
+    }
+
+    fn commit_episodes(&mut self, file: &LegacyFile, batch: Vec<Result<Change>>) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for answer in self.commit(batch)? {
+            match answer {
+                Ok(_) => self.report.recovered += 1,
+                Err(e @ (Error::Dimension { .. } | Error::KeyCollision { .. })) => {
+                    self.keep_aside(file, 0, &e.to_string());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends changes durably, whatever durability the store has.
+    fn commit(&mut self, changes: Vec<Result<Change>>) -> Result<super::commit::Answers> {
+        let mut committer = Committer::new(Durability::Always);
+        committer.begin(vec![Group { changes, ticket: () }]);
+        let mut answered = committer.run(self.writer, self.memory);
+        let answers = answered.pop().map(|(_, answers)| answers).unwrap_or_default();
+        let fatal = |e: &&Error| !matches!(e, Error::Dimension { .. } | Error::KeyCollision { .. });
+        match answers.iter().filter_map(|a| a.as_ref().err()).find(fatal) {
+            Some(e) => Err(e.clone()),
+            None => Ok(answers),
+        }
+    }
+
+    /// Counts and lists what could not be read of a file.
+    fn name_failures(&mut self, file: &LegacyFile, log: &legacy::Log, name: &str) {
+        for failure in &log.failures {
+            let Failed { damaged, undecodable, tail } = &mut self.report.failed;
+            let verdict = match failure.kind {
+                FailureKind::Damaged => {
+                    *damaged += 1;
+                    IncidentKind::Damaged
+                }
+                FailureKind::Undecodable => {
+                    *undecodable += 1;
+                    IncidentKind::Undecodable
+                }
+                FailureKind::Tail => {
+                    *tail += 1;
+                    IncidentKind::Tail
+                }
+            };
+            let incident = Incident {
+                id: incident_id(verdict, &file.relative, failure.offset, failure.bytes),
+                at: self.env.clock.now(),
+                verdict,
+                file: file.relative.clone(),
+                offset: failure.offset,
+                bytes: failure.bytes,
+                lsns: Vec::new(),
+                keys: Vec::new(),
+                quarantined_as: Some(name.to_owned()),
+                detail: failure.detail.clone(),
+            };
+            if let Err(e) = self.quarantine.record(&incident) {
+                tracing::warn!(cause = %e, "the incident list cannot be written");
+            }
+        }
+    }
+}

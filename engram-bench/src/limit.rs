@@ -8,11 +8,37 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::stats::float;
+use crate::memory::RECORD_BYTES;
+use crate::report::{Report, Target};
+use crate::stats::{Spread, bytes, float};
+use crate::{Outcome, Plan};
 
 /// The prepared file's size.
 const FILE_BYTES: u64 = 64 << 20;
+
+/// Measures the disk alone, with records and with large blocks: what the other parts' figures
+/// mean on this machine.
+pub(crate) fn run(plan: &Plan) -> Outcome<Report> {
+    const PART: &str = "limit";
+    let dir = plan.fresh_dir("limit")?;
+    let mut report = Report::default();
+    let slice = Duration::from_millis(500);
+    for (name, record_bytes) in [("3,500 bytes", RECORD_BYTES), ("1 MiB", 1 << 20)] {
+        let mut limit = Limit::prepare(&dir, usize::try_from(record_bytes)?)?;
+        let (mut over, mut append) = (Vec::new(), Vec::new());
+        for _ in 0..if plan.quick { 5 } else { 20 } {
+            over.push(limit.overwrite(slice)? * bytes(record_bytes));
+            append.push(limit.append(slice)? * bytes(record_bytes));
+        }
+        let rate = "bytes/s";
+        let what = |kind: &str| format!("{name}: {kind} + fdatasync");
+        report.add(PART, what("overwrite"), rate, Spread::of(&over), Target::None);
+        report.add(PART, what("append"), rate, Spread::of(&append), Target::None);
+        let ratio = Spread::of_ratios(&over, &append);
+        report.add(PART, what("overwrite / append"), "ratio", ratio, Target::None);
+    }
+    Ok(report)
+}
 
 /// A file whose blocks are all written, and a place in it.
 #[derive(Debug)]

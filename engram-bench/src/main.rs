@@ -36,7 +36,8 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 type Part = (&'static str, fn(&Plan) -> Outcome<Report>);
 
 /// The parts, in the order of the table.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
+    ("limit", limit::run),
     ("commit", library::run),
     ("recovery", recovery::run),
     ("compaction", compaction::run),

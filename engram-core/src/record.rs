@@ -188,6 +188,64 @@ pub enum Record<'a> {
     Mark,
 }
 
+/// What the directory needs of a record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Known<'a> {
+    /// An episode is kept.
+    Remember {
+        /// Its space.
+        space: &'a str,
+        /// Its id.
+        id: &'a str,
+        /// When it happened.
+        when: Instant,
+        /// Dimensions of its embedding.
+        dimension: u32,
+    },
+    /// An episode is forgotten.
+    Forget {
+        /// When, if known.
+        at: Option<Instant>,
+    },
+    /// A space gets its dimension.
+    SpaceDefined {
+        /// The space.
+        space: &'a str,
+        /// Its dimension.
+        dimension: u32,
+    },
+    /// A space is forgotten.
+    ForgetSpace {
+        /// When, if known.
+        at: Option<Instant>,
+        /// The space.
+        space: &'a str,
+    },
+    /// A v0.1.0 file was taken over.
+    LegacyImported(&'a LegacyImported),
+    /// A mark.
+    Mark,
+}
+
+impl Record<'_> {
+    /// The part that the directory needs.
+    #[must_use]
+    pub fn known(&self) -> Known<'_> {
+        match self {
+            Self::Remember(r) => {
+                Known::Remember { space: r.space, id: r.id, when: r.when, dimension: r.dimension() }
+            }
+            Self::Forget { at, .. } => Known::Forget { at: *at },
+            Self::SpaceDefined { space, dimension } => {
+                Known::SpaceDefined { space, dimension: *dimension }
+            }
+            Self::ForgetSpace { at, space } => Known::ForgetSpace { at: *at, space },
+            Self::LegacyImported(file) => Known::LegacyImported(file),
+            Self::Mark => Known::Mark,
+        }
+    }
+}
+
 /// A `Remember`, its body not yet decoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Remember<'a> {

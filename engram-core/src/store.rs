@@ -1,10 +1,11 @@
 //! The memory's face: remember, recall, forget, and what operators ask.
 
+pub mod directory;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::disk::Disk;
 use crate::episode::{Draft, StoredEpisode};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+pub use crate::storage::wal::recover::RecoveryProgress;
 use crate::storage::wal::report::{
     CompactionStats, Incident, QuarantineItem, RecoveryMode, RecoveryReport, WalState, WalStatus,
 };
@@ -62,15 +64,6 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Recovery's progress, for whoever watches.
     pub progress: Arc<RecoveryProgress>,
-}
-
-/// How far recovery is; any thread may look.
-#[derive(Debug, Default)]
-pub struct RecoveryProgress {
-    /// Bytes read so far.
-    pub bytes_done: AtomicU64,
-    /// Bytes to read.
-    pub bytes_total: AtomicU64,
 }
 
 /// What must hold for a change to be made; decided in LSN order.

@@ -1,9 +1,18 @@
 //! The log's face: open, append, replay, compact.
 
 pub(crate) mod bytes;
+pub mod env;
 pub mod frame;
+pub mod knowledge;
 pub mod plan;
+pub mod prealloc;
+pub mod quarantine;
+pub mod read;
+pub mod recover;
 pub mod report;
 pub mod scan;
 pub mod segment;
+pub mod segments;
+pub mod survey;
 pub mod verdict;
+pub mod writer;

@@ -9,42 +9,12 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::record::{Instant, Record, Remember};
+use crate::record::{Instant, Known};
 use crate::storage::wal::frame::{Header, Kind};
-
-/// Keys are keyed hashes already; hashing them again would only cost time.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
-/// A map from keys.
-pub type KeyMap<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
-
-/// Where a frame stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The number of its segment, in this process.
-    pub segment: u32,
-    /// Where it begins.
-    pub offset: u32,
-    /// Its length, header included.
-    pub bytes: u32,
-}
+use crate::storage::wal::knowledge::{
+    Applied, Dropped, Fate, KeyMap, Knowledge, Place, Reason, Usage,
+};
 
 /// An episode's place in the directory.
 #[derive(Debug)]
@@ -115,63 +85,12 @@ pub struct SpaceView {
     pub dimension: Option<u32>,
 }
 
-/// How the bytes of a segment are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Bytes of frames that the memory needs.
-    pub live: u64,
-    /// Bytes of frames that it does not.
-    pub dead: u64,
-    /// Since when (seconds since 1970) it holds forgotten bytes.
-    pub forgotten_since: Option<i64>,
-}
-
-/// Why a frame may leave the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// A later frame of the same key took its place.
-    SupersededBy(u64),
-    /// A later `Forget` or `ForgetSpace` covers it.
-    ForgottenBy(u64),
-    /// A tombstone, and no older segment can hold a frame of its key.
-    NothingOlder,
-    /// A mark; later frames say more.
-    Mark,
-}
-
-/// What compaction does with a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fate {
-    /// Copied.
-    Live,
-    /// Dropped, for a named, durable reason.
-    Dead(Reason),
-    /// Copied, counted and alarmed: nothing needs it, and nothing durable says why.
-    Unexplained,
-}
-
-/// What one run of compaction has dropped so far; not yet true of the log.
-#[derive(Debug, Default, Clone)]
-pub struct Dropped {
-    by_key: KeyMap<u32>,
-    by_space: KeyMap<u64>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct TimeKey {
     space: u32,
     seconds: i64,
     nanos: u32,
     lsn: u64,
-}
-
-/// What a change did to the memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Applied {
-    /// An episode of that key was there before.
-    pub replaced: bool,
-    /// Episodes forgotten.
-    pub forgotten: u64,
 }
 
 /// A position in the order of time, newest first.
@@ -210,12 +129,6 @@ impl Directory {
     #[must_use]
     pub fn episodes(&self) -> u64 {
         self.episodes
-    }
-
-    /// Bytes used in one segment.
-    #[must_use]
-    pub fn usage(&self, segment: u32) -> Usage {
-        self.usage.get(&segment).copied().unwrap_or_default()
     }
 
     /// Bytes used in all segments.
@@ -293,52 +206,15 @@ impl Directory {
         })
     }
 
-    /// Applies a frame that stands at `place`; `record` is `None` when this version does not
-    /// understand it.
-    pub fn apply(&mut self, header: &Header, place: Place, record: Option<&Record<'_>>) -> Applied {
-        self.add_live(place);
-        match (header.kind, record) {
-            (Kind::REMEMBER, Some(Record::Remember(remember))) => {
-                self.remember(header, place, Some(remember))
-            }
-            (Kind::REMEMBER, _) => self.remember(header, place, None),
-            (Kind::FORGET, Some(Record::Forget { at, .. })) => self.forget(header, place, *at),
-            (Kind::FORGET, _) => self.forget(header, place, None),
-            (Kind::FORGET_SPACE, Some(Record::ForgetSpace { at, space })) => {
-                self.forget_space(header, place, *at, space)
-            }
-            (Kind::FORGET_SPACE, _) => self.forget_space(header, place, None, ""),
-            (Kind::SPACE_DEFINED, Some(Record::SpaceDefined { space, dimension })) => {
-                self.define_space(header, place, space, *dimension);
-                Applied::default()
-            }
-            (Kind::LEGACY_IMPORTED, Some(Record::LegacyImported(file))) => {
-                self.imported.insert(file.path.clone(), (file.size, file.sha256.clone()));
-                Applied::default()
-            }
-            (Kind::MARK, _) => {
-                self.kill(place, None);
-                Applied::default()
-            }
-            _ => {
-                self.count_physical(header.space_key, "");
-                self.undecodable = self.undecodable.saturating_add(1);
-                if let Fate::Dead(_) = self.fate(header, &Dropped::default()) {
-                    self.kill(place, None);
-                }
-                Applied::default()
-            }
-        }
-    }
-
-    fn remember(
-        &mut self,
-        header: &Header,
-        place: Place,
-        remember: Option<&Remember<'_>>,
-    ) -> Applied {
+    fn remember(&mut self, header: &Header, place: Place, known: Option<&Known<'_>>) -> Applied {
         let (key, lsn) = (header.key, header.lsn);
-        let space = self.count_physical(header.space_key, remember.map_or("", |r| r.space));
+        let understood = match known {
+            Some(&Known::Remember { space, id, when, dimension }) => {
+                Some((space, id, when, dimension))
+            }
+            _ => None,
+        };
+        let space = self.count_physical(header.space_key, understood.map_or("", |known| known.0));
         if let Some(floor) = self.covering_floor(header) {
             self.count_under_floor(header.space_key);
             self.kill(place, floor);
@@ -349,15 +225,16 @@ impl Directory {
             self.kill(place, Some(0));
             return Applied::default();
         }
-        let when = remember.map_or(Instant { seconds: 0, nanos: 0 }, |r| r.when);
-        if let (Some(r), Some(space)) = (remember, self.spaces.get_mut(index(space)))
-            && r.dimension() > 0
+        let unknown = ("", "", Instant { seconds: 0, nanos: 0 }, 0);
+        let (_, id, when, dimension) = understood.unwrap_or(unknown);
+        if let Some(space) = self.spaces.get_mut(index(space))
+            && dimension > 0
             && space.dimension.is_none()
         {
-            space.dimension = Some(r.dimension());
+            space.dimension = Some(dimension);
         }
         let mut entry = Entry {
-            id: remember.map_or("", |r| r.id).into(),
+            id: id.into(),
             key,
             lsn,
             when_seconds: when.seconds,
@@ -365,7 +242,7 @@ impl Directory {
             space,
             place,
             copies: 1,
-            undecodable: remember.is_none().then_some((header.kind, header.schema)),
+            undecodable: understood.is_none().then_some((header.kind, header.schema)),
         };
         let mut replaced = false;
         if let Some(&slot) = self.by_key.get(&key) {
@@ -521,53 +398,6 @@ impl Directory {
         }
     }
 
-    /// What compaction is to do with a frame, given what its run has dropped already.
-    #[must_use]
-    pub fn fate(&self, header: &Header, dropped: &Dropped) -> Fate {
-        if header.kind == Kind::MARK {
-            return Fate::Dead(Reason::Mark);
-        }
-        if header.kind == Kind::FORGET_SPACE {
-            return self.floor_fate(header, dropped);
-        }
-        if let Some(floor) = self.floor_over(header) {
-            return Fate::Dead(Reason::ForgottenBy(floor));
-        }
-        let tomb = self.tombs.get(&header.key);
-        if header.kind == Kind::FORGET {
-            return match tomb {
-                Some(tomb) if tomb.lsn > header.lsn => Fate::Dead(Reason::SupersededBy(tomb.lsn)),
-                Some(tomb) if tomb.lsn == header.lsn => {
-                    let gone = dropped.by_key.get(&header.key).copied().unwrap_or(0);
-                    if tomb.older > gone { Fate::Live } else { Fate::Dead(Reason::NothingOlder) }
-                }
-                _ => Fate::Dead(Reason::NothingOlder),
-            };
-        }
-        if header.kind == Kind::LEGACY_IMPORTED {
-            return Fate::Live;
-        }
-        if let Some(tomb) = tomb.filter(|tomb| tomb.lsn > header.lsn) {
-            return Fate::Dead(Reason::ForgottenBy(tomb.lsn));
-        }
-        match header.kind {
-            Kind::REMEMBER => match self.get(header.key) {
-                Some(entry) if entry.lsn == header.lsn => Fate::Live,
-                Some(entry) if entry.lsn > header.lsn && entry.undecodable.is_some() => Fate::Live,
-                Some(entry) if entry.lsn > header.lsn => {
-                    Fate::Dead(Reason::SupersededBy(entry.lsn))
-                }
-                _ => Fate::Unexplained,
-            },
-            Kind::SPACE_DEFINED => match self.space(header.space_key).and_then(|s| s.defined) {
-                Some((lsn, _)) if lsn == header.lsn => Fate::Live,
-                Some((lsn, _)) if lsn > header.lsn => Fate::Dead(Reason::SupersededBy(lsn)),
-                _ => Fate::Unexplained,
-            },
-            _ => Fate::Live,
-        }
-    }
-
     fn floor_fate(&self, header: &Header, dropped: &Dropped) -> Fate {
         match self.space(header.space_key).and_then(|space| space.floor) {
             Some(floor) if floor.lsn > header.lsn => Fate::Dead(Reason::SupersededBy(floor.lsn)),
@@ -581,134 +411,6 @@ impl Directory {
             }
             _ => Fate::Dead(Reason::NothingOlder),
         }
-    }
-
-    /// Notes that a run drops this frame, so that a tombstone behind it may be dropped too.
-    pub fn note_dropped(&self, header: &Header, dropped: &mut Dropped) {
-        if !has_copies(header.kind) {
-            return;
-        }
-        if self.floor_over(header).is_some() {
-            let gone = dropped.by_space.entry(header.space_key).or_default();
-            *gone = gone.saturating_add(1);
-        }
-        let counted = self.tombs.get(&header.key).is_some_and(|tomb| tomb.lsn > header.lsn);
-        if header.kind == Kind::REMEMBER && counted {
-            let gone = dropped.by_key.entry(header.key).or_default();
-            *gone = gone.saturating_add(1);
-        }
-    }
-
-    /// A frame has left the log.
-    pub fn dropped(&mut self, header: &Header) {
-        if !has_copies(header.kind) {
-            if header.kind == Kind::FORGET {
-                // A tombstone that was needed for nothing is no longer looked for.
-                if self.tombs.get(&header.key).is_some_and(|tomb| tomb.lsn == header.lsn) {
-                    self.tombs.remove(&header.key);
-                }
-            }
-            return;
-        }
-        let under_floor = self.floor_over(header).is_some();
-        let mut dead = None;
-        if let Some(&number) = self.space_by_key.get(&header.space_key)
-            && let Some(space) = self.spaces.get_mut(index(number))
-        {
-            space.physical = space.physical.saturating_sub(1);
-            if let Some(floor) = space.floor.as_mut().filter(|_| under_floor) {
-                floor.older = floor.older.saturating_sub(1);
-                if floor.older == 0 && floor.needed {
-                    floor.needed = false;
-                    dead = Some(floor.place);
-                }
-            }
-        }
-        if header.kind == Kind::REMEMBER && !under_floor {
-            if let Some(tomb) = self.tombs.get_mut(&header.key).filter(|t| t.lsn > header.lsn) {
-                tomb.older = tomb.older.saturating_sub(1);
-                if tomb.older == 0 {
-                    dead = Some(tomb.place);
-                    self.tombs.remove(&header.key);
-                }
-            } else if let Some(&slot) = self.by_key.get(&header.key)
-                && let Some(Some(entry)) = self.slots.get_mut(index(slot))
-            {
-                entry.copies = entry.copies.saturating_sub(1);
-            }
-        }
-        if let Some(dead) = dead {
-            self.kill(dead, None);
-        }
-    }
-
-    /// A frame was copied from one place to another; compare-and-swap on its LSN.
-    pub fn moved(&mut self, header: &Header, to: Place) {
-        let slot = self.by_key.get(&header.key).copied();
-        let from = match header.kind {
-            Kind::REMEMBER => slot
-                .and_then(|slot| self.slots.get_mut(index(slot))?.as_mut())
-                .filter(|entry| entry.lsn == header.lsn)
-                .map(|entry| &mut entry.place),
-            Kind::FORGET => self
-                .tombs
-                .get_mut(&header.key)
-                .filter(|tomb| tomb.lsn == header.lsn)
-                .map(|tomb| &mut tomb.place),
-            Kind::SPACE_DEFINED => self
-                .space_mut(header.space_key)
-                .and_then(|space| space.defined.as_mut())
-                .filter(|(lsn, _)| *lsn == header.lsn)
-                .map(|(_, place)| place),
-            Kind::FORGET_SPACE => self
-                .space_mut(header.space_key)
-                .and_then(|space| space.floor.as_mut())
-                .filter(|floor| floor.lsn == header.lsn && floor.needed)
-                .map(|floor| &mut floor.place),
-            // Others have no place here; they are live wherever they stand.
-            _ => {
-                self.add_live(to);
-                return;
-            }
-        };
-        let live = from.is_some();
-        if let Some(place) = from {
-            *place = to;
-        }
-        self.add_live(to);
-        if !live && self.fate(header, &Dropped::default()) != Fate::Unexplained {
-            self.kill(to, None);
-        }
-    }
-
-    /// Forgets the figures of a segment that is gone, and drops entries that still stand in it
-    /// (their frames were lost to damage): gives their LSNs.
-    pub fn segment_gone(&mut self, segment: u32, sweep: bool) -> Vec<u64> {
-        self.usage.remove(&segment);
-        if !sweep {
-            return Vec::new();
-        }
-        let lost: Vec<u32> = self
-            .by_key
-            .values()
-            .copied()
-            .filter(|&slot| self.slot(slot).is_some_and(|e| e.place.segment == segment))
-            .collect();
-        let mut lsns = Vec::new();
-        for slot in lost {
-            if let Some(entry) = self.take_slot(slot) {
-                self.by_key.remove(&entry.key);
-                lsns.push(entry.lsn);
-            }
-        }
-        lsns.sort_unstable();
-        lsns
-    }
-
-    /// Sets since when a rewritten segment holds forgotten bytes.
-    pub fn carry_forgotten_since(&mut self, segment: u32, since: Option<i64>) {
-        let usage = self.usage.entry(segment).or_default();
-        usage.forgotten_since = earliest(usage.forgotten_since, since);
     }
 
     fn slot(&self, slot: u32) -> Option<&Entry> {
@@ -811,6 +513,212 @@ impl Directory {
     /// For `kill`: whether a floor covers the frame, and since when its bytes count as forgotten.
     fn covering_floor(&self, header: &Header) -> Option<Option<i64>> {
         self.floor_over(header).map(|_| Some(0))
+    }
+}
+
+impl Knowledge for Directory {
+    fn apply(&mut self, header: &Header, place: Place, record: Option<&Known<'_>>) -> Applied {
+        self.add_live(place);
+        match (header.kind, record) {
+            (Kind::REMEMBER, record) => self.remember(header, place, record),
+            (Kind::FORGET, Some(&Known::Forget { at })) => self.forget(header, place, at),
+            (Kind::FORGET, _) => self.forget(header, place, None),
+            (Kind::FORGET_SPACE, Some(&Known::ForgetSpace { at, space })) => {
+                self.forget_space(header, place, at, space)
+            }
+            (Kind::FORGET_SPACE, _) => self.forget_space(header, place, None, ""),
+            (Kind::SPACE_DEFINED, Some(&Known::SpaceDefined { space, dimension })) => {
+                self.define_space(header, place, space, dimension);
+                Applied::default()
+            }
+            (Kind::LEGACY_IMPORTED, Some(Known::LegacyImported(file))) => {
+                self.imported.insert(file.path.clone(), (file.size, file.sha256.clone()));
+                Applied::default()
+            }
+            (Kind::MARK, _) => {
+                self.kill(place, None);
+                Applied::default()
+            }
+            _ => {
+                self.count_physical(header.space_key, "");
+                self.undecodable = self.undecodable.saturating_add(1);
+                if let Fate::Dead(_) = self.fate(header, &Dropped::default()) {
+                    self.kill(place, None);
+                }
+                Applied::default()
+            }
+        }
+    }
+
+    fn fate(&self, header: &Header, dropped: &Dropped) -> Fate {
+        if header.kind == Kind::MARK {
+            return Fate::Dead(Reason::Mark);
+        }
+        if header.kind == Kind::FORGET_SPACE {
+            return self.floor_fate(header, dropped);
+        }
+        if let Some(floor) = self.floor_over(header) {
+            return Fate::Dead(Reason::ForgottenBy(floor));
+        }
+        let tomb = self.tombs.get(&header.key);
+        if header.kind == Kind::FORGET {
+            return match tomb {
+                Some(tomb) if tomb.lsn > header.lsn => Fate::Dead(Reason::SupersededBy(tomb.lsn)),
+                Some(tomb) if tomb.lsn == header.lsn => {
+                    let gone = dropped.by_key.get(&header.key).copied().unwrap_or(0);
+                    if tomb.older > gone { Fate::Live } else { Fate::Dead(Reason::NothingOlder) }
+                }
+                _ => Fate::Dead(Reason::NothingOlder),
+            };
+        }
+        if header.kind == Kind::LEGACY_IMPORTED {
+            return Fate::Live;
+        }
+        if let Some(tomb) = tomb.filter(|tomb| tomb.lsn > header.lsn) {
+            return Fate::Dead(Reason::ForgottenBy(tomb.lsn));
+        }
+        match header.kind {
+            Kind::REMEMBER => match self.get(header.key) {
+                Some(entry) if entry.lsn == header.lsn => Fate::Live,
+                Some(entry) if entry.lsn > header.lsn && entry.undecodable.is_some() => Fate::Live,
+                Some(entry) if entry.lsn > header.lsn => {
+                    Fate::Dead(Reason::SupersededBy(entry.lsn))
+                }
+                _ => Fate::Unexplained,
+            },
+            Kind::SPACE_DEFINED => match self.space(header.space_key).and_then(|s| s.defined) {
+                Some((lsn, _)) if lsn == header.lsn => Fate::Live,
+                Some((lsn, _)) if lsn > header.lsn => Fate::Dead(Reason::SupersededBy(lsn)),
+                _ => Fate::Unexplained,
+            },
+            _ => Fate::Live,
+        }
+    }
+
+    fn note_dropped(&self, header: &Header, dropped: &mut Dropped) {
+        if !has_copies(header.kind) {
+            return;
+        }
+        if self.floor_over(header).is_some() {
+            let gone = dropped.by_space.entry(header.space_key).or_default();
+            *gone = gone.saturating_add(1);
+        }
+        let counted = self.tombs.get(&header.key).is_some_and(|tomb| tomb.lsn > header.lsn);
+        if header.kind == Kind::REMEMBER && counted {
+            let gone = dropped.by_key.entry(header.key).or_default();
+            *gone = gone.saturating_add(1);
+        }
+    }
+
+    fn dropped(&mut self, header: &Header) {
+        if !has_copies(header.kind) {
+            if header.kind == Kind::FORGET {
+                // A tombstone that was needed for nothing is no longer looked for.
+                if self.tombs.get(&header.key).is_some_and(|tomb| tomb.lsn == header.lsn) {
+                    self.tombs.remove(&header.key);
+                }
+            }
+            return;
+        }
+        let under_floor = self.floor_over(header).is_some();
+        let mut dead = None;
+        if let Some(&number) = self.space_by_key.get(&header.space_key)
+            && let Some(space) = self.spaces.get_mut(index(number))
+        {
+            space.physical = space.physical.saturating_sub(1);
+            if let Some(floor) = space.floor.as_mut().filter(|_| under_floor) {
+                floor.older = floor.older.saturating_sub(1);
+                if floor.older == 0 && floor.needed {
+                    floor.needed = false;
+                    dead = Some(floor.place);
+                }
+            }
+        }
+        if header.kind == Kind::REMEMBER && !under_floor {
+            if let Some(tomb) = self.tombs.get_mut(&header.key).filter(|t| t.lsn > header.lsn) {
+                tomb.older = tomb.older.saturating_sub(1);
+                if tomb.older == 0 {
+                    dead = Some(tomb.place);
+                    self.tombs.remove(&header.key);
+                }
+            } else if let Some(&slot) = self.by_key.get(&header.key)
+                && let Some(Some(entry)) = self.slots.get_mut(index(slot))
+            {
+                entry.copies = entry.copies.saturating_sub(1);
+            }
+        }
+        if let Some(dead) = dead {
+            self.kill(dead, None);
+        }
+    }
+
+    fn moved(&mut self, header: &Header, to: Place) {
+        let slot = self.by_key.get(&header.key).copied();
+        let from = match header.kind {
+            Kind::REMEMBER => slot
+                .and_then(|slot| self.slots.get_mut(index(slot))?.as_mut())
+                .filter(|entry| entry.lsn == header.lsn)
+                .map(|entry| &mut entry.place),
+            Kind::FORGET => self
+                .tombs
+                .get_mut(&header.key)
+                .filter(|tomb| tomb.lsn == header.lsn)
+                .map(|tomb| &mut tomb.place),
+            Kind::SPACE_DEFINED => self
+                .space_mut(header.space_key)
+                .and_then(|space| space.defined.as_mut())
+                .filter(|(lsn, _)| *lsn == header.lsn)
+                .map(|(_, place)| place),
+            Kind::FORGET_SPACE => self
+                .space_mut(header.space_key)
+                .and_then(|space| space.floor.as_mut())
+                .filter(|floor| floor.lsn == header.lsn && floor.needed)
+                .map(|floor| &mut floor.place),
+            // Others have no place here; they are live wherever they stand.
+            _ => {
+                self.add_live(to);
+                return;
+            }
+        };
+        let live = from.is_some();
+        if let Some(place) = from {
+            *place = to;
+        }
+        self.add_live(to);
+        if !live && self.fate(header, &Dropped::default()) != Fate::Unexplained {
+            self.kill(to, None);
+        }
+    }
+
+    fn segment_gone(&mut self, segment: u32, sweep: bool) -> Vec<u64> {
+        self.usage.remove(&segment);
+        if !sweep {
+            return Vec::new();
+        }
+        let lost: Vec<u32> = self
+            .by_key
+            .values()
+            .copied()
+            .filter(|&slot| self.slot(slot).is_some_and(|e| e.place.segment == segment))
+            .collect();
+        let mut lsns = Vec::new();
+        for slot in lost {
+            if let Some(entry) = self.take_slot(slot) {
+                self.by_key.remove(&entry.key);
+                lsns.push(entry.lsn);
+            }
+        }
+        lsns.sort_unstable();
+        lsns
+    }
+
+    fn usage(&self, segment: u32) -> Usage {
+        self.usage.get(&segment).copied().unwrap_or_default()
+    }
+
+    fn carry_forgotten_since(&mut self, segment: u32, since: Option<i64>) {
+        let usage = self.usage.entry(segment).or_default();
+        usage.forgotten_since = earliest(usage.forgotten_since, since);
     }
 }
 

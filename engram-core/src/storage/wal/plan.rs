@@ -267,9 +267,12 @@ fn name_losses(facts: &SegmentFacts, position: Position, judgement: &mut Judgeme
         }
         return;
     }
+    if facts.name.rewritten.is_none() {
+        name_silent_jumps(facts, judgement);
+    }
     let tail_start = judgement.tail_start;
     let rewritten = facts.name.rewritten.is_some();
-    for loss in &mut judgement.damaged {
+    for loss in judgement.damaged.iter_mut().filter(|loss| loss.bytes > 0) {
         let end = loss.offset.saturating_add(loss.bytes);
         let known: Vec<Header> = facts
             .odd
@@ -302,6 +305,49 @@ fn name_losses(facts: &SegmentFacts, position: Position, judgement: &mut Judgeme
             loss.entries = count.saturating_sub(u64::try_from(known_other).unwrap_or(0));
         }
     }
+}
+
+/// LSNs that are missing between two frames with no bad byte between them.
+fn name_silent_jumps(facts: &SegmentFacts, judgement: &mut Judgement) {
+    for (before, after) in facts.frames.iter().zip(facts.frames.iter().skip(1)) {
+        let first = next_lsn(facts, before.lsn);
+        let in_tail = judgement.tail_start.is_some_and(|start| after.offset >= start);
+        if first == after.lsn || before.end() != after.offset || in_tail {
+            continue;
+        }
+        let last = after.lsn.saturating_sub(1);
+        let entries = last.saturating_sub(first).saturating_add(1);
+        let lsns = vec![(first, last)];
+        judgement.damaged.push(Loss {
+            offset: after.offset,
+            bytes: 0,
+            lsns,
+            listed: Vec::new(),
+            entries,
+        });
+    }
+}
+
+/// LSNs between a finished segment's last one and the next segment's first: a file is missing.
+#[must_use]
+pub fn gap_after(
+    facts: &SegmentFacts,
+    judgement: &Judgement,
+    position: Position,
+) -> Option<LsnRange> {
+    let Position::Followed { next_start, .. } = position else { return None };
+    let end = match (&facts.footer, facts.name.rewritten) {
+        (_, Some((end, _))) => end,
+        (Some((_, footer)), None) => footer.end,
+        // Without a footer, bad bytes at the end may have held them.
+        (None, None) if judgement.damaged.is_empty() => {
+            let last = facts.frames.last().map_or(facts.header.start.saturating_sub(1), |f| f.lsn);
+            next_lsn(facts, last).saturating_sub(1)
+        }
+        (None, None) => return None,
+    };
+    let first = end.saturating_add(1);
+    (first < next_start).then(|| (first, next_start.saturating_sub(1)))
 }
 
 /// A header as a footer would list it.
@@ -476,6 +522,7 @@ mod tests {
             synced: 0,
             skipped: (0, 0),
             cut: false,
+            accepted_loss: false,
         };
         SegmentFacts {
             name: plain(1),

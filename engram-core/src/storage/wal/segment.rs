@@ -20,6 +20,7 @@ pub const FRAMES_START: u64 = 8192;
 pub const FRAMES_START_USIZE: usize = 8192;
 
 const FLAG_CUT: u32 = 1;
+const FLAG_ACCEPTED_LOSS: u32 = 2;
 const SECTION_SUMMARY: u16 = 1;
 const SECTION_INDEX: u16 = 2;
 
@@ -51,6 +52,8 @@ pub struct SegmentHeader {
     pub skipped: (u64, u64),
     /// Whether the segment before was cut: what follows its range there means nothing.
     pub cut: bool,
+    /// Its range was lost, and an operator chose to go on without it.
+    pub accepted_loss: bool,
 }
 
 /// What the bytes of a header copy are.
@@ -80,7 +83,9 @@ impl SegmentHeader {
         put(&mut bytes, 80, &self.synced.to_le_bytes());
         put(&mut bytes, 88, &self.skipped.0.to_le_bytes());
         put(&mut bytes, 96, &self.skipped.1.to_le_bytes());
-        put(&mut bytes, 104, &(if self.cut { FLAG_CUT } else { 0 }).to_le_bytes());
+        let cut = if self.cut { FLAG_CUT } else { 0 };
+        let accepted_loss = if self.accepted_loss { FLAG_ACCEPTED_LOSS } else { 0 };
+        put(&mut bytes, 104, &(cut | accepted_loss).to_le_bytes());
         let checksum = copy_crc(&bytes);
         put(&mut bytes, 8, &checksum.to_le_bytes());
         bytes
@@ -120,6 +125,7 @@ impl SegmentHeader {
             synced: u64_at(bytes, 80)?,
             skipped: (u64_at(bytes, 88)?, u64_at(bytes, 96)?),
             cut: u32_at(bytes, 104)? & FLAG_CUT != 0,
+            accepted_loss: u32_at(bytes, 104)? & FLAG_ACCEPTED_LOSS != 0,
         }))
     }
 
@@ -404,6 +410,7 @@ mod tests {
             synced: 7,
             skipped: (8, 9),
             cut: true,
+            accepted_loss: true,
         }
     }
 

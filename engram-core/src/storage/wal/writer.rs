@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 use super::env::{Env, is_full};
 use super::frame::{self, Codec, HEADER_BYTES_U64, Header, Kind};
+use super::knowledge::Place;
 use super::prealloc::{Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
-use super::segment::{Checkpoint, FRAMES_START, FooterBuilder, Identity, SegmentHeader, SegmentName};
+use super::segment::{
+    Checkpoint, FRAMES_START, FooterBuilder, Identity, SegmentHeader, SegmentName,
+};
 use super::segments::{Segment, Segments};
 use crate::disk::{File, write_all_at};
 use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::error::{Error, Result};
 use crate::record::SCHEMA;
-use crate::store::directory::Place;
 
 /// Room at a segment's end that only forgets may use while there is no next segment.
 pub const FORGET_RESERVE_BYTES: u64 = 1 << 20;
@@ -372,9 +374,7 @@ impl Writer {
         };
         self.seal()?;
         let result = self.begin_segment(spare);
-        result.map_err(|e| {
-            self.poison(format!("beginning segment {} failed: {e}", self.next_lsn))
-        })
+        result.map_err(|e| self.poison(format!("beginning segment {} failed: {e}", self.next_lsn)))
     }
 
     /// Makes the next segment's file at once, as small as allowed if need be.
@@ -408,7 +408,9 @@ impl Writer {
             self.full = full;
             self.env.metrics.disk_full.set(if full { 1.0 } else { 0.0 });
             if full {
-                tracing::warn!("the disk is full: new memories are refused, reads and forgets go on");
+                tracing::warn!(
+                    "the disk is full: new memories are refused, reads and forgets go on"
+                );
             } else {
                 tracing::info!("the disk has room again: writing goes on");
             }
@@ -453,6 +455,7 @@ impl Writer {
             synced: self.synced_lsn,
             skipped: (0, 0),
             cut: false,
+            accepted_loss: false,
         };
         write_all_at(spare.file.as_ref(), &header.encode_block(), 0)?;
         spare.file.sync()?;

@@ -1,0 +1,393 @@
+//! Where bytes that left the log are kept, and the list of all incidents.
+//!
+//! Bytes are copied and synced here before anything removes them from the log. Names derive
+//! from what is kept, so that an interrupted recovery run again makes no second copy. Each item
+//! has a report beside it (`NAME.json`); the incident list (`incidents`) outlives a purge.
+//!
+//! Deliberately absent: a way to print a salt. [`show`] blanks it.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::env::{Env, remove_if_there};
+use super::frame::{self, Header, Kind};
+use super::read::SpanReader;
+use super::report::{Incident, IncidentKind, QuarantineItem};
+use super::scan::{Scanner, Span};
+use crate::disk::{Disk, File, Open, read_exact_at, read_file, write_all_at, write_file};
+use crate::error::{Error, Result};
+
+/// The incident list's file.
+pub const INCIDENTS_NAME: &str = "incidents";
+const REPORT_SUFFIX: &str = ".json";
+const COPY_BYTES: usize = 1 << 20;
+/// A report is small; a longer file is none of ours.
+const REPORT_BYTES_MAX: u64 = 16 << 20;
+const INCIDENTS_BYTES_MAX: u64 = 1 << 30;
+
+/// What stands beside each item: what interfaces may show, and what they may not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Sidecar {
+    item: QuarantineItem,
+    /// Salt of the segment that the bytes come from.
+    salt: Option<u64>,
+}
+
+/// What is to be kept.
+#[derive(Debug, Clone)]
+pub struct Keep<'a> {
+    /// The log file's name.
+    pub file: &'a str,
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+    /// Why.
+    pub verdict: IncidentKind,
+    /// LSNs of intact frames in it.
+    pub restorable: Vec<u64>,
+    /// Salt of its segment.
+    pub salt: Option<u64>,
+}
+
+/// The quarantine of one open store.
+#[derive(Debug)]
+pub struct Quarantine {
+    env: Arc<Env>,
+    incidents: Mutex<Incidents>,
+}
+
+#[derive(Debug, Default)]
+struct Incidents {
+    list: Vec<Incident>,
+    known: HashSet<String>,
+    end: u64,
+    torn: bool,
+}
+
+impl Quarantine {
+    /// Reads the incident list.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn open(env: Arc<Env>) -> Result<Self> {
+        let incidents = load_incidents(&env)?;
+        Ok(Self { env, incidents: Mutex::new(incidents) })
+    }
+
+    /// Copies bytes of a log file here, synced. Gives their name.
+    ///
+    /// # Errors
+    /// What the disk said; then the bytes must stay where they are.
+    pub fn keep(&self, source: &dyn File, keep: &Keep<'_>) -> io::Result<String> {
+        let stem = keep.file.trim_end_matches(".seg");
+        let digest = digest_of(source, keep.offset, keep.bytes)?;
+        let name = format!("{stem}-at-{}-{}-{digest:08x}", keep.offset, keep.bytes);
+        let dir = self.env.quarantine_dir();
+        let disk = self.env.disk.as_ref();
+        disk.create_dir(&dir)?;
+        let report = dir.join(format!("{name}{REPORT_SUFFIX}"));
+        if disk.open(&report, Open::Read).is_ok() {
+            return Ok(name);
+        }
+        let temporary = dir.join(format!("{name}.tmp"));
+        remove_if_there(disk, &temporary)?;
+        let target = disk.open(&temporary, Open::New)?;
+        copy(source, keep.offset, keep.bytes, target.as_ref())?;
+        target.sync()?;
+        disk.rename(&temporary, &dir.join(&name))?;
+        let sidecar = Sidecar {
+            item: QuarantineItem {
+                name: name.clone(),
+                bytes: keep.bytes,
+                at: self.env.clock.now(),
+                verdict: keep.verdict,
+                file: keep.file.to_owned(),
+                offset: keep.offset,
+                restorable: keep.restorable.clone(),
+            },
+            salt: keep.salt,
+        };
+        let bytes = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
+        write_file(disk, &report, &bytes)?;
+        Ok(name)
+    }
+
+    /// Moves a whole file here (a v0.1.0 log, byte for byte). Gives its name.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn take_file(&self, path: &Path, name: &str, item: &QuarantineItem) -> io::Result<()> {
+        let dir = self.env.quarantine_dir();
+        let disk = self.env.disk.as_ref();
+        disk.create_dir(&dir)?;
+        let sidecar = Sidecar { item: item.clone(), salt: None };
+        let bytes = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
+        write_file(disk, &dir.join(format!("{name}{REPORT_SUFFIX}")), &bytes)?;
+        disk.rename(path, &dir.join(name))?;
+        disk.sync_dir(&dir)?;
+        disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Adds an incident to the list, synced, unless it is there. Says whether it is new.
+    ///
+    /// # Errors
+    /// What the disk said; the incident is then known to this process only.
+    pub fn record(&self, incident: &Incident) -> io::Result<bool> {
+        let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        if !incidents.known.insert(incident.id.clone()) {
+            return Ok(false);
+        }
+        incidents.list.push(incident.clone());
+        self.env.metrics.incident(incident.verdict);
+        let json = serde_json::to_string(incident).map_err(io::Error::other)?;
+        let start = if incidents.torn { "\n" } else { "" };
+        let line = format!("{start}{:08x} {json}\n", frame::crc(json.as_bytes()));
+        let dir = self.env.quarantine_dir();
+        let disk = self.env.disk.as_ref();
+        disk.create_dir(&dir)?;
+        let path = dir.join(INCIDENTS_NAME);
+        let (file, new) = match disk.open(&path, Open::Write) {
+            Ok(file) => (file, false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (disk.open(&path, Open::New)?, true),
+            Err(e) => return Err(e),
+        };
+        write_all_at(file.as_ref(), line.as_bytes(), incidents.end)?;
+        file.sync()?;
+        incidents.end += line.len() as u64;
+        incidents.torn = false;
+        if new {
+            disk.sync_dir(&dir)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether an incident was found before.
+    #[must_use]
+    pub fn knows(&self, id: &str) -> bool {
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).known.contains(id)
+    }
+
+    /// All incidents, newest first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<Incident> {
+        let incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        incidents.list.iter().rev().cloned().collect()
+    }
+
+    /// Bytes kept.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        list(self.env.disk.as_ref(), &self.env.dir)
+            .map_or(0, |items| items.iter().map(|item| item.bytes).sum())
+    }
+}
+
+fn load_incidents(env: &Env) -> Result<Incidents> {
+    let path = env.quarantine_dir().join(INCIDENTS_NAME);
+    let bytes = match read_file(env.disk.as_ref(), &path, INCIDENTS_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Incidents::default()),
+        Err(e) => return Err(Error::io("read the incident list", path, &e)),
+    };
+    let mut incidents = Incidents { end: bytes.len() as u64, ..Incidents::default() };
+    incidents.torn = bytes.last().is_some_and(|&last| last != b'\n');
+    let mut unreadable = 0u64;
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        match parse_incident(line) {
+            Some(incident) if incidents.known.insert(incident.id.clone()) => {
+                incidents.list.push(incident);
+            }
+            Some(_) => {}
+            None => unreadable += 1,
+        }
+    }
+    if unreadable > 0 {
+        tracing::info!(
+            unreadable,
+            "lines of the incident list cannot be read; they stay as they are"
+        );
+    }
+    Ok(incidents)
+}
+
+fn parse_incident(line: &[u8]) -> Option<Incident> {
+    let (checksum, json) = line.split_at_checked(9)?;
+    let checksum = u32::from_str_radix(str::from_utf8(checksum).ok()?.trim_end(), 16).ok()?;
+    if checksum != frame::crc(json) {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+fn digest_of(source: &dyn File, offset: u64, bytes: u64) -> io::Result<u32> {
+    let mut digest = 0;
+    each_chunk(source, offset, bytes, |chunk, _| {
+        let both = [digest, frame::crc(chunk)].map(u32::to_le_bytes).concat();
+        digest = frame::crc(&both);
+        Ok(())
+    })?;
+    Ok(digest)
+}
+
+fn copy(source: &dyn File, offset: u64, bytes: u64, target: &dyn File) -> io::Result<()> {
+    each_chunk(source, offset, bytes, |chunk, at| write_all_at(target, chunk, at))
+}
+
+/// Calls `each` with the bytes of a range, and where in the range they begin. Blocks that the
+/// device does not give read as zeros: what can be read is kept.
+fn each_chunk(
+    source: &dyn File,
+    offset: u64,
+    bytes: u64,
+    mut each: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(bytes).unwrap_or(COPY_BYTES))];
+    let mut done = 0;
+    while done < bytes {
+        let now = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(buffer.len());
+        let chunk = &mut buffer[..now];
+        if read_exact_at(source, chunk, offset + done).is_err() {
+            for (number, block) in chunk.chunks_mut(4096).enumerate() {
+                let at = offset + done + (number * 4096) as u64;
+                if read_exact_at(source, block, at).is_err() {
+                    block.fill(0);
+                }
+            }
+        }
+        each(chunk, done)?;
+        done += now as u64;
+    }
+    Ok(())
+}
+
+fn dir_of(dir: &Path) -> PathBuf {
+    dir.join("quarantine")
+}
+
+/// What is kept in the quarantine of a data directory, oldest first.
+///
+/// # Errors
+/// What the disk said.
+pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
+    let dir = dir_of(dir);
+    let entries = match disk.list(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("list", dir, &e)),
+    };
+    let mut items = Vec::new();
+    for entry in &entries {
+        let Some(name) = entry.name.strip_suffix(REPORT_SUFFIX) else { continue };
+        if let Ok(sidecar) = read_sidecar(disk, &dir, name)
+            && entries.iter().any(|other| other.name == name)
+        {
+            items.push(sidecar.item);
+        }
+    }
+    items.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.name.cmp(&b.name)));
+    Ok(items)
+}
+
+fn read_sidecar(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Sidecar> {
+    let missing = || Error::NoSuch { what: format!("quarantined item {name:?}") };
+    if name.contains('/') || name.is_empty() || name.starts_with('.') {
+        return Err(missing());
+    }
+    let path = dir.join(format!("{name}{REPORT_SUFFIX}"));
+    let bytes = read_file(disk, &path, REPORT_BYTES_MAX).map_err(|_| missing())?;
+    serde_json::from_slice(&bytes).map_err(|_| missing())
+}
+
+/// One item and its bytes, any salt in them blanked.
+///
+/// # Errors
+/// [`Error::NoSuch`], or what the disk said.
+pub fn show(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(QuarantineItem, Vec<u8>)> {
+    let dir = dir_of(dir);
+    let sidecar = read_sidecar(disk, &dir, name)?;
+    let path = dir.join(name);
+    let mut bytes =
+        read_file(disk, &path, u64::MAX).map_err(|e| Error::io("read", path.clone(), &e))?;
+    if let Some(salt) = sidecar.salt {
+        let salt = salt.to_le_bytes();
+        let mut at = 0;
+        while let Some(found) = memchr::memmem::find(&bytes[at..], &salt) {
+            bytes[at + found..at + found + salt.len()].fill(0);
+            at += found + salt.len();
+        }
+    }
+    Ok((sidecar.item, bytes))
+}
+
+/// The intact frames in an item: header and payload.
+///
+/// # Errors
+/// [`Error::NoSuch`], or what the disk said.
+pub fn frames(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Vec<(Header, Vec<u8>)>> {
+    let dir = dir_of(dir);
+    let sidecar = read_sidecar(disk, &dir, name)?;
+    let Some(salt) = sidecar.salt else { return Ok(Vec::new()) };
+    let path = dir.join(name);
+    let io = |e: &io::Error| Error::io("read", path.clone(), e);
+    let file = disk.open(&path, Open::Read).map_err(|e| io(&e))?;
+    let bytes = file.len().map_err(|e| io(&e))?;
+    let scanner = Scanner::new(salt, 1, u64::MAX - 1, 0);
+    let mut reader = SpanReader::new(file, bytes, scanner, true);
+    let mut found = Vec::new();
+    while let Some(item) = reader.next().map_err(|e| io(&e.cause))? {
+        if let Span::Frame(header) = item.span
+            && header.kind != Kind::FOOTER
+        {
+            found.push((header, item.payload.to_vec()));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes an item, or all, for ever. Gives the bytes freed; incidents stay in the list.
+///
+/// # Errors
+/// [`Error::NoSuch`], or what the disk said.
+pub fn purge(disk: &dyn Disk, dir: &Path, name: Option<&str>) -> Result<u64> {
+    let names: Vec<String> = match name {
+        Some(name) => {
+            read_sidecar(disk, &dir_of(dir), name)?;
+            vec![name.to_owned()]
+        }
+        None => list(disk, dir)?.into_iter().map(|item| item.name).collect(),
+    };
+    let dir = dir_of(dir);
+    let mut freed = 0;
+    for name in names {
+        let path = dir.join(&name);
+        let io = |e: &io::Error| Error::io("remove", path.clone(), e);
+        if let Ok(file) = disk.open(&path, Open::Read) {
+            freed += file.len().map_err(|e| io(&e))?;
+        }
+        remove_if_there(disk, &path).map_err(|e| io(&e))?;
+        remove_if_there(disk, &dir.join(format!("{name}{REPORT_SUFFIX}"))).map_err(|e| io(&e))?;
+    }
+    if freed > 0 {
+        disk.sync_dir(&dir).map_err(|e| Error::io("sync", dir.clone(), &e))?;
+    }
+    Ok(freed)
+}
+
+/// The id of an incident: from what was hit, so that finding it again is no second one.
+#[must_use]
+pub fn incident_id(verdict: IncidentKind, file: &str, offset: u64, bytes: u64) -> String {
+    let stem = file.trim_end_matches(".seg");
+    format!("{}-{stem}-{offset}-{bytes}", verdict.name())
+}
+
+/// A timestamp that needs no clock, for tools that only look.
+#[must_use]
+pub fn unknown_time() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}

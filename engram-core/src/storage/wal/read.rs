@@ -1,0 +1,181 @@
+//! A segment's spans, read through a window that moves over its file.
+
+use std::io;
+use std::sync::Arc;
+
+use super::frame::{HEADER_BYTES, Header};
+use super::scan::{Scanner, Span, Step, WINDOW_BYTES};
+use super::segment::{
+    FORMAT_VERSION, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
+};
+use crate::disk::{File, read_up_to};
+
+/// Bytes read with one call.
+const READ_BYTES: usize = 1 << 20;
+/// The unit in which a failing device is worked around.
+const BLOCK_BYTES: usize = 4096;
+
+/// Why a segment could not be read on.
+#[derive(Debug)]
+pub struct ReadError {
+    /// Where.
+    pub offset: u64,
+    /// What the device said.
+    pub cause: io::Error,
+}
+
+/// Reads the spans of one segment.
+#[derive(Debug)]
+pub struct SpanReader {
+    file: Arc<dyn File>,
+    file_bytes: u64,
+    scanner: Scanner,
+    window: Vec<u8>,
+    /// File offset of the window's first byte.
+    start: u64,
+    /// Put zeros where the device fails, and note it.
+    tolerant: bool,
+    /// Ranges that the device did not give: offset, bytes.
+    pub unreadable: Vec<(u64, u64)>,
+}
+
+/// One span, with its payload if it is a frame.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// Where it begins.
+    pub offset: u64,
+    /// What it is.
+    pub span: Span,
+    /// The frame's payload.
+    pub payload: &'a [u8],
+}
+
+impl SpanReader {
+    /// From `scanner`'s place to `file_bytes`.
+    #[must_use]
+    pub fn new(file: Arc<dyn File>, file_bytes: u64, scanner: Scanner, tolerant: bool) -> Self {
+        let start = scanner.window_start();
+        let window = Vec::new();
+        Self { file, file_bytes, scanner, window, start, tolerant, unreadable: Vec::new() }
+    }
+
+    /// How far it has read.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.scanner.window_start()
+    }
+
+    /// The next span, or `None` behind the last.
+    ///
+    /// # Errors
+    /// What the device said, unless it is to be worked around.
+    pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
+        loop {
+            let from = self.scanner.window_start();
+            let at = usize::try_from(from - self.start).unwrap_or(usize::MAX);
+            let seen = self.window.get(at..).unwrap_or_default();
+            let at_end = from + seen.len() as u64 >= self.file_bytes;
+            match self.scanner.next(seen, at_end) {
+                Step::Found { offset, span } => {
+                    let at = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(0);
+                    let payload = match span {
+                        Span::Frame(Header { length, .. }) => {
+                            let begin = at + HEADER_BYTES;
+                            &self.window[begin..begin + length as usize]
+                        }
+                        _ => &[],
+                    };
+                    return Ok(Some(Item { offset, span, payload }));
+                }
+                Step::Need(bytes) => self.fill(bytes)?,
+                Step::Done => return Ok(None),
+            }
+        }
+    }
+
+    /// Makes the window reach `bytes` beyond the scanner's place, or the end of the file.
+    fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
+        let from = self.scanner.window_start();
+        let drop = usize::try_from(from - self.start).unwrap_or(usize::MAX).min(self.window.len());
+        self.window.drain(..drop);
+        self.start = from;
+        let have = self.window.len();
+        let left = usize::try_from(self.file_bytes - from).unwrap_or(usize::MAX) - have;
+        let more = bytes.saturating_sub(have).max(READ_BYTES.max(WINDOW_BYTES)).min(left);
+        self.window.resize(have + more, 0);
+        let offset = from + have as u64;
+        let buffer = &mut self.window[have..];
+        match read_up_to(self.file.as_ref(), buffer, offset) {
+            // Shorter than it was when its length was asked for: what is gone reads as zeros.
+            Ok(_) => Ok(()),
+            Err(_) if self.tolerant => {
+                self.fill_by_blocks(have, offset);
+                Ok(())
+            }
+            Err(cause) => {
+                self.window.truncate(have);
+                Err(ReadError { offset, cause })
+            }
+        }
+    }
+
+    fn fill_by_blocks(&mut self, have: usize, offset: u64) {
+        for (number, block) in self.window[have..].chunks_mut(BLOCK_BYTES).enumerate() {
+            let at = offset + (number * BLOCK_BYTES) as u64;
+            if read_up_to(self.file.as_ref(), block, at).is_err() {
+                block.fill(0);
+                self.unreadable.push((at, block.len() as u64));
+            }
+        }
+    }
+}
+
+/// A segment's header, from whichever copy is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadHeader {
+    /// The header.
+    pub header: SegmentHeader,
+    /// Which copies are bad, and can be written again.
+    pub bad: [bool; 2],
+}
+
+/// What stands in a segment file's place for its header.
+#[derive(Debug)]
+pub enum HeaderRead {
+    /// A header.
+    Good(ReadHeader),
+    /// A newer format.
+    TooNew(u32),
+    /// No copy is right.
+    Bad,
+}
+
+/// Reads both copies of a segment's header.
+///
+/// # Errors
+/// What the device said, when neither copy could be read.
+pub fn read_header(file: &dyn File) -> io::Result<HeaderRead> {
+    let mut good = None;
+    let mut bad = [false; 2];
+    let mut newest = 0;
+    let mut failed = None;
+    for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
+        let mut bytes = [0; HEADER_COPY_BYTES];
+        if let Err(e) = read_up_to(file, &mut bytes, offset) {
+            failed = Some(e);
+            bad[copy] = true;
+            continue;
+        }
+        match SegmentHeader::decode(&bytes) {
+            HeaderCopy::Good(header) => good = good.or(Some(header)),
+            HeaderCopy::TooNew(version) => newest = newest.max(version),
+            HeaderCopy::Bad => bad[copy] = true,
+        }
+    }
+    match (good, failed) {
+        _ if newest > FORMAT_VERSION => Ok(HeaderRead::TooNew(newest)),
+        (Some(header), _) => Ok(HeaderRead::Good(ReadHeader { header, bad })),
+        (None, Some(e)) => Err(e),
+        (None, None) => Ok(HeaderRead::Bad),
+    }
+}

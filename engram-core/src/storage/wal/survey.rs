@@ -1,0 +1,468 @@
+//! A look at a data directory: which files make up the log, and what stands in each.
+//!
+//! Changes nothing, so tools use it as well as recovery. Scanning is cut into tasks, one a
+//! segment, that anyone may run anywhere; the driver runs them on threads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::env::Env;
+use super::frame::{Header, Kind};
+use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact, Tiling, tile};
+use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
+use super::recover::RecoveryProgress;
+use super::scan::{Scanner, Span};
+use super::segment::{
+    FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, SegmentHeader, SegmentName,
+};
+use super::verdict::Seen;
+use crate::disk::{Entry, File, Open, read_up_to};
+use crate::error::{Error, Result};
+use crate::record::{self, Instant, Known, LegacyImported, Record};
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The store's identity, unless the log is empty.
+    pub identity: Option<Identity>,
+    /// The segments that make up the log, in order of LSN.
+    pub segments: Vec<Surveyed>,
+    /// Files that a higher generation replaced.
+    pub obsolete: Vec<SegmentName>,
+    /// Obsolete only because their loss was accepted: they must be kept.
+    pub returned: Vec<SegmentName>,
+    /// Unfinished files of ours, spares included.
+    pub temporary: Vec<String>,
+    /// Files that are none of ours.
+    pub foreign: Vec<String>,
+    /// LSNs that no file holds.
+    pub missing: Vec<LsnRange>,
+}
+
+/// One segment file of the log.
+#[derive(Debug, Clone)]
+pub struct Surveyed {
+    /// Its name.
+    pub name: SegmentName,
+    /// Its header.
+    pub header: ReadHeader,
+    /// Whether the header was pieced together from the first frame.
+    pub header_lost: bool,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Where it stands.
+    pub position: Position,
+    /// Its open file.
+    pub file: Arc<dyn File>,
+}
+
+impl Survey {
+    /// Looks at a data directory.
+    ///
+    /// # Errors
+    /// A newer format, an unreadable header, or what the disk said.
+    pub fn take(env: &Env, accepted: &[LsnRange]) -> Result<Self> {
+        let mut survey = Self::default();
+        let entries = match env.disk.list(&env.wal_dir()) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(survey),
+            Err(e) => return Err(Error::io("list", env.wal_dir(), &e)),
+        };
+        let mut sizes = BTreeMap::new();
+        let mut names = Vec::new();
+        for Entry { name, bytes, is_dir } in entries {
+            match FileName::parse(&name).filter(|_| !is_dir) {
+                Some(FileName::Segment(segment)) => {
+                    sizes.insert(segment.file_name(), bytes);
+                    names.push(segment);
+                }
+                Some(FileName::Spare | FileName::Temporary) => survey.temporary.push(name),
+                Some(FileName::Ballast) => {}
+                None => survey.foreign.push(name),
+            }
+        }
+        let mut read = Vec::new();
+        for name in names {
+            let bytes = sizes.get(&name.file_name()).copied().unwrap_or(0);
+            read.push((name, open_segment(env, name, bytes)?));
+        }
+        survey.keep_own(read, accepted)?;
+        Ok(survey)
+    }
+
+    /// Sorts the files into the log's, obsolete ones and foreign ones.
+    fn keep_own(&mut self, read: Vec<(SegmentName, Opened)>, accepted: &[LsnRange]) -> Result<()> {
+        self.identity = common_identity(&read);
+        let mut own = BTreeMap::new();
+        for (name, opened) in read {
+            let foreign = opened.header.is_some_and(|h| Some(h.header.identity) != self.identity);
+            if foreign {
+                self.foreign.push(name.file_name());
+            } else {
+                own.insert(name.file_name(), opened);
+            }
+        }
+        let names = own.keys().filter_map(|file| match FileName::parse(file) {
+            Some(FileName::Segment(name)) => Some(name),
+            _ => None,
+        });
+        let Tiling { current, obsolete, missing } = tile(names.collect());
+        self.missing = missing;
+        let lost: Vec<LsnRange> = current
+            .iter()
+            .filter_map(|name| Some((name, own.get(&name.file_name())?.header?)))
+            .filter(|(_, read)| read.header.accepted_loss)
+            .filter_map(|(name, _)| Some((name.start, name.rewritten?.0)))
+            .collect();
+        for name in obsolete {
+            if lost.iter().any(|&(first, last)| (first..=last).contains(&name.start)) {
+                self.returned.push(name);
+            } else {
+                self.obsolete.push(name);
+            }
+        }
+        let headers: Vec<Option<SegmentHeader>> = current
+            .iter()
+            .map(|name| own.get(&name.file_name()).and_then(|o| o.header).map(|r| r.header))
+            .collect();
+        for (at, name) in current.iter().enumerate() {
+            let Some(opened) = own.remove(&name.file_name()) else { continue };
+            let position = match current.get(at + 1) {
+                None => Position::Last,
+                Some(next) => Position::Followed {
+                    next_start: next.start,
+                    cut: headers.get(at + 1).copied().flatten().is_some_and(|h| h.cut),
+                },
+            };
+            self.add_segment(*name, opened, position, accepted)?;
+        }
+        Ok(())
+    }
+
+    fn add_segment(
+        &mut self,
+        name: SegmentName,
+        opened: Opened,
+        position: Position,
+        accepted: &[LsnRange],
+    ) -> Result<()> {
+        let Opened { file, file_bytes, header, path } = opened;
+        let (header, header_lost) = match (header, self.identity) {
+            (Some(header), _) => (header, false),
+            (None, Some(identity)) => match piece_together(file.as_ref(), name, identity) {
+                Some(header) => (ReadHeader { header, bad: [true; 2] }, true),
+                None => {
+                    let last = match (name.rewritten, position) {
+                        (Some((end, _)), _) => end,
+                        (None, Position::Followed { next_start, .. }) => next_start - 1,
+                        (None, Position::Last) => name.start,
+                    };
+                    if covers(accepted, (name.start, last)) {
+                        self.returned.push(name);
+                        self.missing.push((name.start, last));
+                        return Ok(());
+                    }
+                    let why = format!(
+                        "both headers of {} and its first frame are damaged",
+                        path.display()
+                    );
+                    return Err(Error::Missing { first: name.start, last, why });
+                }
+            },
+            (None, None) => {
+                let why = format!("no header in {} can be read", path.display());
+                return Err(Error::Missing { first: name.start, last: name.start, why });
+            }
+        };
+        self.segments.push(Surveyed { name, header, header_lost, file_bytes, position, file });
+        Ok(())
+    }
+
+    /// Bytes that a scan will read.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.file_bytes).sum()
+    }
+}
+
+/// Whether an accepted loss covers all of a range.
+#[must_use]
+pub fn covers(accepted: &[LsnRange], (first, last): LsnRange) -> bool {
+    accepted.iter().any(|&(from, to)| from <= first && last <= to)
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: Arc<dyn File>,
+    file_bytes: u64,
+    header: Option<ReadHeader>,
+    path: PathBuf,
+}
+
+fn open_segment(env: &Env, name: SegmentName, file_bytes: u64) -> Result<Opened> {
+    let path = env.wal_path(&name.file_name());
+    let file = env.disk.open(&path, Open::Read).map_err(|e| Error::io("open", path.clone(), &e))?;
+    let read = read_header(file.as_ref()).map_err(|e| Error::Unreadable {
+        path: path.clone(),
+        offset: 0,
+        first: name.start,
+        last: name.rewritten.map_or(name.start, |(end, _)| end),
+        cause: e.to_string(),
+    })?;
+    let header = match read {
+        HeaderRead::Good(read) => Some(read),
+        HeaderRead::Bad => None,
+        HeaderRead::TooNew(found) => {
+            return Err(Error::FormatTooNew { path, found, known: FORMAT_VERSION });
+        }
+    };
+    Ok(Opened { file, file_bytes, header, path })
+}
+
+/// The identity that most segments have; among equals, the one of the lowest LSN.
+fn common_identity(read: &[(SegmentName, Opened)]) -> Option<Identity> {
+    let mut counts: Vec<(Identity, usize)> = Vec::new();
+    for identity in read.iter().filter_map(|(_, o)| Some(o.header?.header.identity)) {
+        match counts.iter_mut().find(|(known, _)| *known == identity) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((identity, 1)),
+        }
+    }
+    let most = counts.iter().map(|&(_, count)| count).max()?;
+    counts.into_iter().find(|&(_, count)| count == most).map(|(identity, _)| identity)
+}
+
+/// With both copies of a header gone, the first frame still tells the salt: it stands where no
+/// user's bytes can stand.
+fn piece_together(file: &dyn File, name: SegmentName, identity: Identity) -> Option<SegmentHeader> {
+    let mut bytes = [0; super::frame::HEADER_BYTES];
+    read_up_to(file, &mut bytes, FRAMES_START).ok()?;
+    let first = Header::decode(&bytes)?;
+    Some(SegmentHeader {
+        identity,
+        salt: first.salt,
+        start: name.start,
+        end: name.rewritten.map_or(0, |(end, _)| end),
+        generation: name.generation(),
+        synced: name.start - 1,
+        skipped: (0, 0),
+        cut: false,
+        accepted_loss: false,
+    })
+}
+
+/// What one frame says, without its contents.
+#[derive(Debug)]
+pub struct Fact {
+    /// Its header.
+    pub header: Header,
+    /// Where it begins.
+    pub offset: u64,
+    /// Its length, or that of the damage in its place.
+    pub bytes: u64,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Text {
+    start: u32,
+    bytes: u16,
+}
+
+#[derive(Debug)]
+enum What {
+    Remember { space: Text, id: Text, when: Instant, dimension: u32 },
+    Forget { at: Option<Instant> },
+    SpaceDefined { space: Text, dimension: u32 },
+    ForgetSpace { at: Option<Instant>, space: Text },
+    LegacyImported(Box<LegacyImported>),
+    Mark,
+    Unknown,
+}
+
+/// The frames of one segment, small enough to keep until they are applied.
+#[derive(Debug, Default)]
+pub struct Contents {
+    text: String,
+    last_space: Option<Text>,
+    /// One a frame, in order of offset.
+    pub facts: Vec<Fact>,
+}
+
+impl Contents {
+    fn add(&mut self, header: Header, offset: u64, record: Option<&Record<'_>>) {
+        let what = match record.map(Record::known) {
+            None => What::Unknown,
+            Some(Known::Remember { space, id, when, dimension }) => {
+                let space = self.space(space);
+                What::Remember { space, id: self.text(id), when, dimension }
+            }
+            Some(Known::Forget { at }) => What::Forget { at },
+            Some(Known::SpaceDefined { space, dimension }) => {
+                What::SpaceDefined { space: self.text(space), dimension }
+            }
+            Some(Known::ForgetSpace { at, space }) => {
+                What::ForgetSpace { at, space: self.text(space) }
+            }
+            Some(Known::LegacyImported(file)) => What::LegacyImported(Box::new(file.clone())),
+            Some(Known::Mark) => What::Mark,
+        };
+        self.facts.push(Fact { header, offset, bytes: header.frame_bytes(), what });
+    }
+
+    /// Adds a `Forget` whose bytes were damaged, known by its key: it still forgets.
+    pub fn add_lost_forget(&mut self, header: Header, offset: u64, bytes: u64) {
+        let what = match header.kind {
+            Kind::FORGET => What::Forget { at: None },
+            _ => What::ForgetSpace { at: None, space: Text { start: 0, bytes: 0 } },
+        };
+        let at = self.facts.partition_point(|fact| fact.header.lsn < header.lsn);
+        self.facts.insert(at, Fact { header, offset, bytes, what });
+    }
+
+    fn text(&mut self, text: &str) -> Text {
+        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        self.text.push_str(text);
+        Text { start, bytes: u16::try_from(text.len()).unwrap_or(u16::MAX) }
+    }
+
+    fn space(&mut self, space: &str) -> Text {
+        if let Some(last) = self.last_space
+            && self.get(last) == space
+        {
+            return last;
+        }
+        let text = self.text(space);
+        self.last_space = Some(text);
+        text
+    }
+
+    fn get(&self, text: Text) -> &str {
+        let start = text.start as usize;
+        self.text.get(start..start + usize::from(text.bytes)).unwrap_or_default()
+    }
+
+    /// What a frame says; `None` where this version does not understand it.
+    #[must_use]
+    pub fn known<'a>(&'a self, fact: &'a Fact) -> Option<Known<'a>> {
+        match &fact.what {
+            What::Remember { space, id, when, dimension } => Some(Known::Remember {
+                space: self.get(*space),
+                id: self.get(*id),
+                when: *when,
+                dimension: *dimension,
+            }),
+            What::Forget { at } => Some(Known::Forget { at: *at }),
+            What::SpaceDefined { space, dimension } => {
+                Some(Known::SpaceDefined { space: self.get(*space), dimension: *dimension })
+            }
+            What::ForgetSpace { at, space } => {
+                Some(Known::ForgetSpace { at: *at, space: self.get(*space) })
+            }
+            What::LegacyImported(file) => Some(Known::LegacyImported(file)),
+            What::Mark => Some(Known::Mark),
+            What::Unknown => None,
+        }
+    }
+}
+
+/// Reads one segment. What it sees goes into `facts`, what the frames say into `contents`.
+///
+/// # Errors
+/// [`Error::Unreadable`] where the device fails, unless `tolerant`.
+pub fn scan(
+    env: &Env,
+    segment: &Surveyed,
+    tolerant: bool,
+    progress: &RecoveryProgress,
+) -> Result<(SegmentFacts, Contents)> {
+    let header = segment.header.header;
+    let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
+    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START);
+    let mut reader =
+        SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, tolerant);
+    let mut facts = SegmentFacts {
+        name: segment.name,
+        header,
+        file_bytes: segment.file_bytes,
+        odd: Vec::new(),
+        frames: Vec::new(),
+        footer: None,
+        synced: header.synced.max(header.start.saturating_sub(1)),
+        unreadable: Vec::new(),
+    };
+    let mut contents = Contents::default();
+    let mut reported = 0;
+    loop {
+        let item = match reader.next() {
+            Ok(Some(item)) => item,
+            Ok(None) => break,
+            Err(e) => {
+                let before = facts.frames.last().map_or(header.start, |f| f.lsn + 1);
+                return Err(Error::Unreadable {
+                    path: env.wal_path(&segment.name.file_name()),
+                    offset: e.offset,
+                    first: before,
+                    last: last.min(before.max(facts.synced)),
+                    cause: e.cause.to_string(),
+                });
+            }
+        };
+        let offset = item.offset;
+        match item.span {
+            Span::Frame(frame) => add_frame(&mut facts, &mut contents, offset, frame, item.payload),
+            Span::Bad { bytes, header } => {
+                facts.odd.push(SpanFact { offset, bytes, seen: Seen::Bad, header });
+            }
+            Span::Stale { bytes } => {
+                facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
+            }
+            Span::End => {}
+        }
+        let done = reader.offset();
+        if done - reported > 1 << 20 {
+            progress.bytes_done.fetch_add(done - reported, Ordering::Relaxed);
+            reported = done;
+        }
+    }
+    progress.bytes_done.fetch_add(segment.file_bytes.saturating_sub(reported), Ordering::Relaxed);
+    facts.unreadable = reader.unreadable;
+    Ok((facts, contents))
+}
+
+fn add_frame(
+    facts: &mut SegmentFacts,
+    contents: &mut Contents,
+    offset: u64,
+    frame: Header,
+    payload: &[u8],
+) {
+    facts.synced = facts.synced.max(frame.synced);
+    let bytes = frame.frame_bytes();
+    if frame.kind == Kind::FOOTER {
+        match Footer::decode(payload) {
+            Some(footer) => facts.footer = Some((offset, footer)),
+            None => {
+                let seen = Seen::Bad;
+                facts.odd.push(SpanFact { offset, bytes, seen, header: Some(frame) });
+            }
+        }
+        return;
+    }
+    let record = record::decode(&frame, payload);
+    if record.is_none() {
+        let seen = Seen::Frame { decodable: false };
+        facts.odd.push(SpanFact { offset, bytes, seen, header: Some(frame) });
+    }
+    facts.frames.push(FramePlace {
+        lsn: frame.lsn,
+        offset,
+        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        kind: frame.kind,
+        complete_mark: frame.kind == Kind::MARK && frame.synced + 1 == frame.lsn,
+    });
+    contents.add(frame, offset, record.as_ref());
+}

@@ -1,6 +1,8 @@
 //! Laws of the metrics' schema: its names are well formed, the docs tell what the code
 //! exports, and what is registered is exactly what the schema says.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -160,7 +162,7 @@ fn names_follow_the_rules_of_prometheus() {
             Unit::Bytes => assert!(parts.contains(&"bytes"), "{name} does not name its unit"),
             Unit::Seconds => assert!(name.ends_with("_seconds"), "{name} does not name its unit"),
             Unit::Count => {
-                assert!(!parts.contains(&"bytes") && !parts.contains(&"seconds"), "{name}")
+                assert!(!parts.contains(&"bytes") && !parts.contains(&"seconds"), "{name}");
             }
         }
         assert!(

@@ -76,7 +76,7 @@ licences: need-rust ## licences, sources, banned and doubled crates (deny.toml)
 			"advisories were not (cargo install --locked cargo-deny)"; \
 	fi
 
-bench: need-rust ## measure everything against the limit, up to 4 GB of log (half an hour)
+bench: need-rust ## measure everything against the limit, up to 4 GB of log (a quarter of an hour)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench
 	target/release/engram-bench
 

@@ -4,8 +4,8 @@
 //! The recorder is the caller's, and local: a library must not claim the process's global one,
 //! and two stores in one process may report to two places. Counters only rise, from 0 at the
 //! process's start; nothing is kept across restarts, since Prometheus' `rate` knows resets.
-//! Deliberately absent: families whose labels are only known while running (episodes by space,
-//! HTTP by route). They are described here and registered by whoever knows the values.
+//! Deliberately absent: the server's families, which it describes and registers itself, and the
+//! series of episodes by space, whose label is only known while running; it is described here.
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, NoopRecorder, Recorder};
 
@@ -88,7 +88,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Describes every family to `recorder`, and registers every series whose labels are known.
+    /// Describes every family of the engine to `recorder`, and registers every series of them
+    /// whose labels are known.
     /// The recorder is needed no longer than this call.
     #[must_use]
     pub fn new(recorder: &dyn Recorder) -> Self {
@@ -205,7 +206,7 @@ fn float(value: u64) -> f64 {
 }
 
 fn describe(recorder: &dyn Recorder) {
-    for family in schema::ALL {
+    for family in schema::ALL.iter().filter(|family| !family.is_servers()) {
         let unit = Some(match family.unit {
             schema::Unit::Count => metrics::Unit::Count,
             schema::Unit::Bytes => metrics::Unit::Bytes,

@@ -25,13 +25,14 @@ const WAYS_OUT: [(&str, &[&str]); 7] = [
 ];
 
 /// Files that are functions of their arguments: a name, or a directory.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "episode.rs",
     "error.rs",
     "metrics/schema.rs",
     "record.rs",
     "record/",
     "storage/legacy/",
+    "storage/wal/bytes.rs",
     "storage/wal/frame.rs",
     "storage/wal/plan.rs",
     "storage/wal/report.rs",
@@ -56,13 +57,10 @@ const EFFECTS: [&str; 9] = [
 ];
 const CONCURRENCY: [&str; 5] = ["std::thread", "mpsc", "Mutex", "RwLock", "Condvar"];
 
-/// The step machines: they own no thread, channel or lock.
-const STEP_MACHINES: [&str; 4] = [
-    "storage/wal/compact.rs",
-    "storage/wal/quarantine.rs",
-    "storage/wal/recover.rs",
-    "storage/wal/writer.rs",
-];
+/// The step machines: they own no thread, channel or lock. (The quarantine and the table of
+/// segments are no machines but data that several of them share, so they may hold a lock.)
+const STEP_MACHINES: [&str; 3] =
+    ["storage/wal/compact.rs", "storage/wal/recover.rs", "storage/wal/writer.rs"];
 
 /// One source file.
 struct Source {

@@ -75,6 +75,12 @@ impl Family {
     pub fn is_fixed(&self) -> bool {
         self.labels.iter().all(|label| !label.values.is_empty())
     }
+
+    /// Whether the server describes and registers it, rather than the engine.
+    #[must_use]
+    pub fn is_servers(&self) -> bool {
+        self.name.starts_with("engram_http_")
+    }
 }
 
 /// Declares each family once: its constant, and its row of [`ALL`].
@@ -151,8 +157,9 @@ families! {
     SPACE_EPISODES = Gauge "engram_space_episodes" in Count:
         "Episodes in memory, by space.", by ["space": &[]];
     HTTP_REQUEST_DURATION_SECONDS = Histogram "engram_http_request_duration_seconds" in Seconds:
-        "How long a request took, by method, route template and status code.",
+        "How long a request took, by method, route template and status class.",
         by ["method": &[], "route": &[], "status": &[]], buckets HTTP_SECONDS_BUCKETS;
+    HTTP_CONNECTIONS = Gauge "engram_http_connections" in Count: "HTTP connections that are open.";
     BUILD_INFO = Gauge "engram_build_info" in Count:
         "Always 1; its labels name the version of Engram and of this schema.",
         by ["version": &[env!("CARGO_PKG_VERSION")], "schema_version": &[SCHEMA_VERSION]];

@@ -139,3 +139,84 @@ impl MediaType {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use axum::response::IntoResponse;
+    use futures_util::stream::{self, StreamExt};
+
+    use super::*;
+    use crate::{Config, MetricsExporter};
+
+    fn app(bodies_bytes_max: usize) -> App {
+        let config = Config { bodies_bytes_max, ..Config::default() };
+        App::new(config, MetricsExporter::default(), "always".into(), Arc::default())
+    }
+
+    /// A body of pieces, without a length, that never ends by itself.
+    fn endless(piece: usize) -> Body {
+        Body::from_stream(stream::repeat(Ok::<_, Infallible>(Bytes::from(vec![b'x'; piece]))))
+    }
+
+    fn status(outcome: Result<Received, Problem>) -> u16 {
+        outcome.unwrap_err().into_response().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn pieces_come_together_in_order() {
+        let pieces = ["ab", "", "c", "def"].map(Ok::<_, Infallible>);
+        let body = Body::from_stream(stream::iter(pieces));
+        assert_eq!(receive(&app(100), body, 6).await.unwrap().bytes, "abcdef");
+        assert_eq!(receive(&app(100), Body::from("abc"), 3).await.unwrap().bytes, "abc");
+        assert_eq!(receive(&app(100), Body::empty(), 3).await.unwrap().bytes, "");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_bound_is_refused_before_or_while_it_comes() {
+        assert_eq!(status(receive(&app(100), Body::from("abcd"), 3).await), 413);
+        assert_eq!(status(receive(&app(100), endless(1), 50).await), 413);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_have_a_bound_which_is_freed_with_them() {
+        let app = app(10);
+        let held = receive(&app, Body::from("12345678"), 100).await.unwrap();
+        assert_eq!(status(receive(&app, Body::from("123"), 100).await), 429);
+        assert_eq!(status(receive(&app, endless(1), 100).await), 429);
+        drop(held);
+        receive(&app, Body::from("1234567890"), 100).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_is_given_up() {
+        let app = app(1 << 20);
+        assert_eq!(status(receive(&app, Body::from_stream(stalled(1)), 100).await), 408);
+        let trickle = stream::repeat(()).then(|()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, Infallible>("x")
+        });
+        assert_eq!(status(receive(&app, Body::from_stream(trickle), 100).await), 408);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_that_keeps_coming_is_waited_for() {
+        let app = app(64 << 20);
+        let piece = vec![b'x'; 40 << 10];
+        let steady = stream::iter(0..90).then(move |_| {
+            let piece = piece.clone();
+            async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok::<_, Infallible>(piece)
+            }
+        });
+        let received = receive(&app, Body::from_stream(steady), 64 << 20).await.unwrap();
+        assert_eq!(received.bytes.len(), 90 * (40 << 10));
+    }
+
+    fn stalled(pieces: usize) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+        stream::repeat(Ok(Bytes::from_static(b"x"))).take(pieces).chain(stream::pending())
+    }
+}

@@ -41,7 +41,7 @@ impl Default for Config {
             listen: "127.0.0.1:7432".into(),
             header_read_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_mins(1),
             connections_max: 16_384,
             bodies_bytes_max: 256 << 20,
             shutdown_timeout: Duration::from_secs(10),

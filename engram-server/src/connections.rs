@@ -121,12 +121,12 @@ pub(crate) fn serve_connection(
     set_options(&stream, config.write_timeout);
     async move {
         let connection = Arc::new(connection);
-        let routes = TowerToHyperService::new(router);
+        let inner = TowerToHyperService::new(router);
         let service = {
             let connection = Arc::clone(&connection);
             service_fn(move |request| {
                 connection.begin();
-                let (answer, connection) = (routes.call(request), Arc::clone(&connection));
+                let (answer, connection) = (inner.call(request), Arc::clone(&connection));
                 async move {
                     let response = answer.await;
                     connection.end();

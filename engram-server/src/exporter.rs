@@ -1,4 +1,4 @@
-//! Where figures go and how they come out: Prometheus text, OpenMetrics when asked for.
+//! Where figures go and how they come out: Prometheus text, `OpenMetrics` when asked for.
 //!
 //! The recorder is a value that is handed around, never the process's global one, so that two
 //! servers in one process do not share figures. Deliberately absent: the engine's series, which
@@ -10,24 +10,21 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use engram_core::store::SpaceInfo;
-use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
 /// Content type of Prometheus text.
 const TYPE_PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Content type of OpenMetrics.
+/// Content type of `OpenMetrics`.
 const TYPE_OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Bounds of histograms of durations, in seconds.
-const BUCKETS_SECONDS: [f64; 19] = [
+/// Bounds of a histogram that says nothing about its own: durations, in seconds.
+const BUCKETS_DEFAULT: [f64; 15] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 60.0, 300.0,
+    10.0,
 ];
-/// Bounds of histograms of anything that is counted.
-const BUCKETS_COUNT: [f64; 14] =
-    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 16384.0];
 
 /// The histogram of HTTP latencies.
 pub(crate) const HTTP_REQUEST_DURATION_SECONDS: &str = "engram_http_request_duration_seconds";
@@ -47,20 +44,22 @@ pub struct MetricsExporter {
 
 impl Default for MetricsExporter {
     fn default() -> Self {
-        Self::new()
+        Self::new([])
     }
 }
 
 impl MetricsExporter {
-    /// An exporter whose only series are about the program itself.
+    /// An exporter without series yet. `buckets` gives the bounds of histograms, by name.
     #[must_use]
-    pub fn new() -> Self {
-        let seconds = Matcher::Suffix("_seconds".into());
-        // Refused only when a list is empty, which these are not; then summaries are printed.
-        let builder = PrometheusBuilder::new()
-            .set_buckets(&BUCKETS_COUNT)
-            .and_then(|builder| builder.set_buckets_for_metric(seconds, &BUCKETS_SECONDS))
-            .unwrap_or_default();
+    pub fn new<'b>(buckets: impl IntoIterator<Item = (&'b str, &'b [f64])>) -> Self {
+        // Bounds are refused only when there are none; then the default's stay.
+        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_DEFAULT).unwrap_or_default();
+        let given = buckets.into_iter().filter(|(_, bounds)| !bounds.is_empty());
+        let builder = given.fold(builder, |builder, (name, bounds)| {
+            builder
+                .set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+                .unwrap_or_default()
+        });
         let recorder = builder.build_recorder();
         let exporter = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
         exporter.describe();
@@ -102,29 +101,20 @@ impl MetricsExporter {
 
     fn describe(&self) {
         let recorder = self.recorder();
-        recorder.describe_gauge(
-            "engram_build_info".into(),
-            None,
-            "The version of the program, as labels; always 1.".into(),
-        );
         recorder.describe_histogram(
             HTTP_REQUEST_DURATION_SECONDS.into(),
             Some(Unit::Seconds),
-            "From a request's head to its answer's head, by route, method and status class.".into(),
+            "How long a request took, by method, route template and status class.".into(),
         );
         recorder.describe_gauge(
             HTTP_CONNECTIONS.into(),
             Some(Unit::Count),
             "HTTP connections that are open.".into(),
         );
-        let labels = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
-        let key = Key::from_parts("engram_build_info", labels);
-        recorder.register_gauge(&key, &METADATA).set(1.0);
-        recorder.register_gauge(&Key::from_name(HTTP_CONNECTIONS), &METADATA).set(0.0);
     }
 }
 
-/// Whether a scrape prefers OpenMetrics.
+/// Whether a scrape prefers `OpenMetrics`.
 fn wants_openmetrics(accept: &str) -> bool {
     accept.split(',').any(|choice| {
         let mut parts = choice.split(';').map(str::trim);
@@ -149,6 +139,8 @@ fn write_spaces(out: &mut String, spaces: &[SpaceInfo]) {
 
 #[cfg(test)]
 mod tests {
+    use metrics::Key;
+
     use super::*;
 
     fn space(name: &str, episodes: u64) -> SpaceInfo {
@@ -157,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_space_leaves_no_series() {
-        let exporter = MetricsExporter::new();
+        let exporter = MetricsExporter::default();
         let (_, before) = exporter.render_with(None, &[space("a", 3), space("b", 4)]);
         assert!(before.contains("engram_space_episodes{space=\"a\"} 3\n"), "{before}");
         let (_, after) = exporter.render_with(None, &[space("b", 5)]);
@@ -167,7 +159,7 @@ mod tests {
 
     #[test]
     fn openmetrics_comes_only_when_asked_for() {
-        let exporter = MetricsExporter::new();
+        let exporter = MetricsExporter::default();
         exporter.recorder().describe_counter("engram_x_total".into(), None, "X.".into());
         exporter.recorder().register_counter(&Key::from_name("engram_x_total"), &METADATA);
         for accept in
@@ -188,11 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_histograms_with_fine_buckets() {
-        let exporter = MetricsExporter::new();
-        let key = Key::from_name("engram_y_seconds");
-        exporter.recorder().register_histogram(&key, &METADATA).record(0.000_2);
+    fn a_histogram_has_the_buckets_it_was_given() {
+        let exporter = MetricsExporter::new([("engram_z_bytes", [64.0].as_slice())]);
+        for name in ["engram_y_seconds", "engram_z_bytes"] {
+            let key = Key::from_name(name);
+            exporter.recorder().register_histogram(&key, &METADATA).record(0.000_2);
+        }
         let (_, plain) = exporter.render(None);
+        assert!(plain.contains("engram_z_bytes_bucket{le=\"64\"} 1\n"), "{plain}");
         assert!(plain.contains("# TYPE engram_y_seconds histogram\n"), "{plain}");
         assert!(plain.contains("engram_y_seconds_bucket{le=\"0.0001\"} 0\n"), "{plain}");
         assert!(plain.contains("engram_y_seconds_bucket{le=\"0.00025\"} 1\n"), "{plain}");

@@ -59,3 +59,6 @@ impl From<JsonError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     Recovering,
     Poisoned,
     Closing,
+    Gap,
     CannotOpen,
     DiskFull,
     Unreadable,
@@ -73,6 +74,7 @@ impl Kind {
             Self::Recovering => ("recovering", 503, "The log is being recovered", soon),
             Self::Poisoned => ("poisoned", 503, "The log takes no writes", later),
             Self::Closing => ("closing", 503, "The server is stopping", soon),
+            Self::Gap => ("gap", 503, "The log has a gap", later),
             Self::CannotOpen => ("cannot-open", 503, "The data cannot be opened as it is", later),
             Self::DiskFull => ("disk-full", 507, "The disk is full", later),
             Self::Unreadable => ("unreadable", 500, "The stored bytes cannot be read", None),
@@ -82,9 +84,13 @@ impl Kind {
     }
 }
 
-/// A problem document, ready to be sent.
+/// A problem document, ready to be sent. Boxed, for it travels as the error of nearly everything.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Problem {
+#[serde(transparent)]
+pub(crate) struct Problem(Box<Document>);
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Document {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -114,7 +120,7 @@ pub(crate) struct Progress {
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (slug, status, title, retry_after) = kind.row();
-        Self {
+        Self(Box::new(Document {
             r#type: format!("/problems/{slug}"),
             title,
             status,
@@ -125,7 +131,7 @@ impl Problem {
             outcome: None,
             progress: None,
             retry_after,
-        }
+        }))
     }
 
     /// A problem with one field of the request: what is wrong, what it may be, what it is.
@@ -138,24 +144,29 @@ impl Problem {
     ) -> Self {
         let (field, bound, value) = (field.into(), bound.into(), value.into());
         let detail = format!("{field}: {problem} (wanted {bound}; this is {value})");
-        Self {
-            field: Some(field),
-            bound: Some(bound),
-            value: Some(value),
-            ..Self::new(kind, detail)
-        }
+        Self::new(kind, detail).field(&field, bound, value)
     }
 
-    pub(crate) fn with_progress(self, progress: Progress) -> Self {
-        Self { progress: Some(progress), ..self }
+    pub(crate) fn with_progress(mut self, progress: Progress) -> Self {
+        self.0.progress = Some(progress);
+        self
+    }
+
+    /// Says that the refused change may yet be found after a restart.
+    pub(crate) fn with_unknown_outcome(mut self) -> Self {
+        self.0.outcome = Some("unknown");
+        self
     }
 
     pub(crate) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    fn field(self, field: &str, bound: String, value: String) -> Self {
-        Self { field: Some(field.into()), bound: Some(bound), value: Some(value), ..self }
+    fn field(mut self, field: &str, bound: String, value: String) -> Self {
+        self.0.field = Some(field.into());
+        self.0.bound = Some(bound);
+        self.0.value = Some(value);
+        self
     }
 }
 
@@ -190,13 +201,12 @@ impl From<Error> for Problem {
                 format!("{needed} bytes needed"),
                 format!("{available} bytes free"),
             ),
-            Error::Poisoned { .. } => Self { outcome: Some("unknown"), ..of(Kind::Poisoned) },
+            Error::Poisoned { .. } => of(Kind::Poisoned).with_unknown_outcome(),
             Error::Closed => of(Kind::Closing),
-            Error::Locked { .. }
-            | Error::FormatTooNew { .. }
-            | Error::Missing { .. }
-            | Error::Unreadable { .. }
-            | Error::Strict { .. } => of(Kind::CannotOpen),
+            Error::Missing { .. } | Error::Unreadable { .. } => of(Kind::Gap),
+            Error::Locked { .. } | Error::FormatTooNew { .. } | Error::Strict { .. } => {
+                of(Kind::CannotOpen)
+            }
             Error::Damaged { .. } | Error::Undecodable { .. } => of(Kind::Unreadable),
             Error::Io { .. } => of(Kind::Io),
             _ => of(Kind::Internal),
@@ -220,12 +230,12 @@ impl From<JsonError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -239,13 +249,13 @@ mod tests {
     fn check(error: Error, status: u16, slug: &str, field: Option<&str>) {
         let told = error.to_string();
         let problem = Problem::from(error);
-        assert_eq!(problem.status, status, "{told}");
-        assert_eq!(problem.r#type, format!("/problems/{slug}"), "{told}");
-        assert_eq!(problem.detail, told);
-        assert_eq!(problem.field.as_deref(), field, "{told}");
+        assert_eq!(problem.0.status, status, "{told}");
+        assert_eq!(problem.0.r#type, format!("/problems/{slug}"), "{told}");
+        assert_eq!(problem.0.detail, told);
+        assert_eq!(problem.0.field.as_deref(), field, "{told}");
         let retry = matches!(status, 408 | 429 | 503 | 507);
         let unknown = slug == "poisoned";
-        assert_eq!(problem.outcome == Some("unknown"), unknown, "{told}");
+        assert_eq!(problem.0.outcome == Some("unknown"), unknown, "{told}");
         let response = problem.into_response();
         assert_eq!(response.headers().contains_key(RETRY_AFTER), retry, "{told}");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
@@ -289,7 +299,7 @@ mod tests {
         let newer = Error::FormatTooNew { path: path.clone(), found: 2, known: 1 };
         check(newer, 503, "cannot-open", None);
         let missing = Error::Missing { first: 1, last: 2, why: cause.clone() };
-        check(missing, 503, "cannot-open", None);
+        check(missing, 503, "gap", None);
         let unreadable = Error::Unreadable {
             path: path.clone(),
             offset: 0,
@@ -297,7 +307,7 @@ mod tests {
             last: 2,
             cause: cause.clone(),
         };
-        check(unreadable, 503, "cannot-open", None);
+        check(unreadable, 503, "gap", None);
         check(Error::Strict { count: 1, first: cause.clone() }, 503, "cannot-open", None);
         let damaged = Error::Damaged { file: "f".into(), offset: 0, lsn: 1 };
         check(damaged, 500, "unreadable", None);

@@ -108,7 +108,7 @@ pub(crate) fn has_already(headers: &HeaderMap, lsn: u64) -> bool {
     })
 }
 
-/// The ETag of an LSN.
+/// The `ETag` of an LSN.
 pub(crate) fn etag(lsn: u64) -> String {
     format!("\"{lsn}\"")
 }

@@ -1,6 +1,6 @@
-//! Prometheus text, put in order, and turned into OpenMetrics.
+//! Prometheus text, put in order, and turned into `OpenMetrics`.
 //!
-//! The two formats differ little: OpenMetrics names a counter's family without `_total`, has no
+//! The two formats differ little: `OpenMetrics` names a counter's family without `_total`, has no
 //! blank lines, and ends with `# EOF`. Source:
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
 
@@ -11,7 +11,7 @@ pub(super) fn sorted(plain: &str) -> String {
     families(plain).into_values().collect()
 }
 
-/// The same figures in OpenMetrics.
+/// The same figures in `OpenMetrics`.
 pub(super) fn openmetrics(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len() + 6);
     for (name, family) in families(plain) {

@@ -31,7 +31,6 @@ pub(super) async fn remember(
     body: Body,
 ) -> Result<Response, Problem> {
     query.done("no parameters")?;
-    let store = app.store()?.clone();
     let media = MediaType::of(&headers)?;
     let condition = condition(&headers)?;
     if let Condition::Lsn(lsn) = condition {
@@ -39,6 +38,7 @@ pub(super) async fn remember(
         let value = lsn.to_string();
         return Err(Problem::of_field(Kind::Malformed, "if-match", problem, bound, value));
     }
+    let store = app.store()?.clone();
     let received = receive(&app, body, BATCH_BYTES_MAX).await?;
     let (pending, unreadable) = if received.bytes.len() <= BATCH_INLINE_BYTES_MAX {
         submit(&store, &names.space, &received.bytes, media, condition)?

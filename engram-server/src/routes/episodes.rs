@@ -31,11 +31,11 @@ pub(super) async fn remember(
         lsn: u64,
     }
     query.done("no parameters")?;
-    let store = app.store()?;
     if MediaType::of(&headers)? == MediaType::NdJson {
         return Err(MediaType::refused("NDJSON; send it to …/episodes/batch"));
     }
     let condition = condition(&headers)?;
+    let store = app.store()?;
     let draft = parse_draft(&receive(&app, body, EPISODE_BODY_BYTES_MAX).await?.bytes)?;
     let kept = store.remember(&names.space, draft, condition)?.await?;
     let mut response = json(&Answer { id: &kept.id, space: &names.space, lsn: kept.lsn })?;

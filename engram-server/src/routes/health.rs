@@ -33,7 +33,11 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     }
     let store = app.store()?;
     if let Some(cause) = store.poisoned_by() {
-        return Err(engram_core::Error::Poisoned { cause }.into());
+        let detail = format!(
+            "the log takes no writes since: {cause}; reads go on; restart to recover all that was \
+             acknowledged"
+        );
+        return Err(Problem::new(Kind::Poisoned, detail));
     }
     json(&Answer { status: "ready", state: store.state() })
 }

@@ -50,7 +50,7 @@ pub(crate) fn router(app: &App) -> Router {
     ];
     let mut router = Router::new();
     for (path, methods) in table {
-        router = router.route(path, around(app, path, methods));
+        router = router.route(path, around(app, path, methods.fallback(no_method)));
     }
     let unknown = around(app, "unknown", axum::routing::any(no_route));
     router.fallback_service(unknown.with_state(app.clone())).with_state(app.clone())
@@ -59,7 +59,7 @@ pub(crate) fn router(app: &App) -> Router {
 /// A route with what goes around it: latency by its template, and panics turned into answers.
 fn around(app: &App, path: &'static str, methods: MethodRouter<App>) -> MethodRouter<App> {
     let timer = RouteTimer::new(app.metrics().clone(), path);
-    methods.fallback(no_method).layer(DefaultBodyLimit::disable()).layer(from_fn(
+    methods.layer(DefaultBodyLimit::disable()).layer(from_fn(
         move |request: Request, next: Next| {
             let timer = timer.clone();
             async move {

@@ -1,6 +1,6 @@
 //! The table of routes, and what goes around every handler.
 //!
-//! Other issues add theirs here: recall, MCP, OpenAPI and authentication have no route yet, and
+//! Other issues add theirs here: recall, MCP, `OpenAPI` and authentication have no route yet, and
 //! get the 404 of every unknown path.
 
 mod batch;

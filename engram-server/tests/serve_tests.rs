@@ -20,9 +20,9 @@ fn opening(open: impl FnOnce() -> Result<Store> + Send + 'static) -> Opening {
 
 /// An opening that fails when the sender is dropped, and not sooner.
 fn held() -> (mpsc::Sender<()>, Opening) {
-    let (hold, held) = mpsc::channel();
+    let (hold, until_dropped) = mpsc::channel();
     let opening = opening(move || {
-        let _dropped = held.recv();
+        let _dropped = until_dropped.recv();
         Err(locked())
     });
     (hold, opening)

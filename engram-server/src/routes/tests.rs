@@ -168,7 +168,6 @@ async fn latencies_are_counted_by_template_method_and_class() {
 
 #[tokio::test]
 async fn a_panic_is_a_problem_not_a_cut_connection() {
-    #[expect(clippy::unused_async, reason = "handlers are async")]
     async fn defect() -> StatusCode {
         panic!("a defect")
     }

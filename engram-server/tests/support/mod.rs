@@ -1,4 +1,5 @@
 //! A running server on a free port, and a small client.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
 
 use std::net::SocketAddr;
 
@@ -15,15 +16,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A server that runs until it is stopped.
-pub struct Running {
-    pub address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<()>>,
 }
 
 impl Running {
     /// Starts on a free port.
-    pub async fn start(config: Config, opening: Opening, metrics: MetricsExporter) -> Self {
+    pub(crate) async fn start(config: Config, opening: Opening, metrics: MetricsExporter) -> Self {
         let config = Config { listen: "127.0.0.1:0".into(), ..config };
         let server = Server::bind(config).await.unwrap();
         let address = server.local_addr();
@@ -36,18 +37,18 @@ impl Running {
     }
 
     /// Asks it to stop; gives what serving came to.
-    pub async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         let _gone_already = self.stop.send(());
         self.task.await.unwrap()
     }
 
     /// Waits until serving ends by itself.
     #[allow(dead_code, reason = "each test file uses its own part of the support")]
-    pub async fn ended(self) -> Result<()> {
+    pub(crate) async fn ended(self) -> Result<()> {
         self.task.await.unwrap()
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (requests, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -56,24 +57,24 @@ impl Running {
 }
 
 /// One keep-alive connection.
-pub struct Client(SendRequest<Full<Bytes>>);
+pub(crate) struct Client(SendRequest<Full<Bytes>>);
 
 /// A whole answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Checks that it is a problem of this status and type.
     #[track_caller]
-    pub fn problem(&self, status: u16, slug: &str) -> Value {
+    pub(crate) fn problem(&self, status: u16, slug: &str) -> Value {
         let told = String::from_utf8_lossy(&self.body);
         assert_eq!(self.status.as_u16(), status, "{told}");
         assert_eq!(self.headers["content-type"], "application/problem+json", "{told}");
@@ -85,7 +86,7 @@ impl Answer {
 
 impl Client {
     /// Sends a request with headers and waits for the whole answer.
-    pub async fn send(
+    pub(crate) async fn send(
         &mut self,
         method: &str,
         path: &str,
@@ -96,7 +97,7 @@ impl Client {
     }
 
     /// The same, for connections that may end.
-    pub async fn try_send(
+    pub(crate) async fn try_send(
         &mut self,
         method: &str,
         path: &str,
@@ -114,7 +115,7 @@ impl Client {
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
-    pub async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }
 }

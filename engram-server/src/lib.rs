@@ -40,6 +40,7 @@ mod config;
 mod connections;
 mod exporter;
 pub mod json;
+mod leftover;
 mod problem;
 mod request;
 mod routes;

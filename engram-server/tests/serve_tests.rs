@@ -136,3 +136,24 @@ async fn a_stop_waits_only_so_long_for_clients_that_stall() {
     assert_eq!(stalled.read(&mut [0; 8]).await.unwrap_or(0), 0);
     drop(hold);
 }
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_listens_still_hears_the_refusal() {
+    let (hold, opening) = held();
+    let server = start(Config::default(), opening).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let body = vec![b'x'; 20 << 20];
+    let head = "POST /v1/spaces/s/episodes HTTP/1.1\r\nhost: engram\r\ncontent-length: ";
+    for _ in 0..2 {
+        client.write_all(format!("{head}{}\r\n\r\n", body.len()).as_bytes()).await.unwrap();
+        client.write_all(&body).await.unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 503");
+        // The rest of the answer, up to the end of its JSON; the connection is then free again.
+        while client.read_u8().await.unwrap() != b'}' {}
+        assert_eq!(client.read_u8().await.unwrap(), b'}');
+    }
+    server.stop().await.unwrap();
+    drop(hold);
+}

@@ -1,0 +1,44 @@
+//! Standard output: answers, and nothing else.
+//!
+//! A reader that goes away (`| head`) ends the command quietly; any other trouble is a failure,
+//! for an answer that nobody got is not an answer.
+
+use std::io::{self, Write};
+
+use crate::failure::{Failure, Outcome};
+
+/// Writes one line.
+pub(crate) fn line(text: &str) -> Outcome {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush())
+        .map_err(|e| trouble(&e))
+}
+
+/// Writes bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Outcome {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|e| trouble(&e))
+}
+
+/// Writes a value as one line of JSON.
+pub(crate) fn json(value: &impl serde::Serialize) -> Outcome {
+    let text = serde_json::to_string(value)
+        .map_err(|e| Failure::failed(format!("cannot write the answer as JSON: {e}")))?;
+    line(&text)
+}
+
+/// A standard output that gathers small writes.
+pub(crate) fn buffered() -> io::BufWriter<io::StdoutLock<'static>> {
+    io::BufWriter::with_capacity(1 << 16, io::stdout().lock())
+}
+
+/// What an error of standard output means.
+pub(crate) fn trouble(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::hung_up();
+    }
+    Failure::failed(format!("cannot write to standard output: {error}"))
+}

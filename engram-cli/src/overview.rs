@@ -57,13 +57,21 @@ pub(crate) fn status(args: &OverviewArgs) -> Outcome {
         return Err(Failure::failed(format!("not ready: {}", answer.problem())));
     }
     let answer = answer.success()?;
+    let status: WalStatus = answer.json()?;
+    if status.state == WalState::Recovering {
+        // There is no report before the recovery is done.
+        let readiness = client.send(Method::Get, "/readyz", &[], &[])?.problem();
+        return if args.server.json {
+            print_body(&answer.body)
+        } else {
+            out::line(&format!("state       recovering: {readiness}"))
+        };
+    }
     let recovery = client.get("/v1/wal/recovery")?;
     if args.server.json {
         return print_body(&joined(&answer.body, &recovery.body));
     }
-    let status: WalStatus = answer.json()?;
-    let report: RecoveryReport = recovery.json()?;
-    out::line(&status_in_words(&status, &report))
+    out::line(&status_in_words(&status, &recovery.json()?))
 }
 
 /// The log's object, with the recovery report as its member `recovery`.

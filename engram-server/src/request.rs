@@ -1,0 +1,165 @@
+//! What handlers take from a request besides its body: names in the path, the query, and
+//! preconditions. Each refusal is a problem document that names the parameter.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::HeaderMap;
+use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use engram_core::Condition;
+
+use crate::problem::{Kind, Problem};
+
+/// The names in a path.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) space: String,
+    /// The id, or `batch`: that word in an id's place is an id like any other, except to POST.
+    pub(crate) id: String,
+    /// The name of a quarantined item.
+    pub(crate) name: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(pairs) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| {
+                let bound = "percent-encoded UTF-8";
+                Problem::of_field(Kind::Malformed, "path", &error.to_string(), bound, "other bytes")
+            })?;
+        let mut names = Self { id: "batch".into(), ..Self::default() };
+        for (key, value) in pairs {
+            match key.as_str() {
+                "space" => names.space = value,
+                "id" => names.id = value,
+                _ => names.name = value,
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// A query whose parameters are taken out one by one.
+#[derive(Debug)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        Ok(Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect()))
+    }
+}
+
+impl Query {
+    /// A parameter's value; it may be there once.
+    pub(crate) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let Some(at) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
+        let (_, value) = self.0.swap_remove(at);
+        if self.0.iter().any(|(key, _)| key == name) {
+            let (problem, bound) = ("query parameter given twice", "each parameter once");
+            return Err(Problem::of_field(Kind::Malformed, name, problem, bound, "2 times"));
+        }
+        Ok(Some(value))
+    }
+
+    /// Refuses what is left; `known` names the parameters that may be there.
+    pub(crate) fn done(self, known: &str) -> Result<(), Problem> {
+        match self.0.into_iter().next() {
+            None => Ok(()),
+            Some((name, value)) => {
+                let problem = "unknown query parameter";
+                Err(Problem::of_field(Kind::Malformed, name, problem, known, value))
+            }
+        }
+    }
+}
+
+/// The precondition of a change.
+pub(crate) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
+    let absent = match text(headers, &IF_NONE_MATCH)? {
+        None => false,
+        Some("*") => true,
+        Some(other) => {
+            return Err(refused(&IF_NONE_MATCH, "* when it goes with a change", other));
+        }
+    };
+    match (text(headers, &IF_MATCH)?, absent) {
+        (None, false) => Ok(Condition::Any),
+        (None, true) => Ok(Condition::Absent),
+        (Some(tag), false) => match lsn_of(tag) {
+            Some(lsn) => Ok(Condition::Lsn(lsn)),
+            None => Err(refused(&IF_MATCH, "one ETag, an LSN in quotes", tag)),
+        },
+        (Some(tag), true) => Err(refused(&IF_MATCH, "no If-None-Match beside it", tag)),
+    }
+}
+
+/// Whether a reader has the episode of this LSN already (`If-None-Match` of a GET).
+pub(crate) fn has_already(headers: &HeaderMap, lsn: u64) -> bool {
+    headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
+        list.split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || lsn_of(tag.strip_prefix("W/").unwrap_or(tag)) == Some(lsn))
+    })
+}
+
+/// The `ETag` of an LSN.
+pub(crate) fn etag(lsn: u64) -> String {
+    format!("\"{lsn}\"")
+}
+
+fn lsn_of(tag: &str) -> Option<u64> {
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(refused(name, "one value", "more than one"));
+    }
+    let value = value.to_str().map_err(|_| refused(name, "ASCII text", "other bytes"))?;
+    Ok(Some(value.trim()))
+}
+
+fn refused(name: &HeaderName, bound: &str, value: &str) -> Problem {
+    Problem::of_field(Kind::Malformed, name.as_str(), "header not understood", bound, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn preconditions_are_absent_or_one_lsn() {
+        assert_eq!(condition(&of(&[])).unwrap(), Condition::Any);
+        assert_eq!(condition(&of(&[(IF_NONE_MATCH, "*")])).unwrap(), Condition::Absent);
+        assert_eq!(condition(&of(&[(IF_MATCH, "\"17\"")])).unwrap(), Condition::Lsn(17));
+        for bad in ["17", "*", "\"a\"", "\"1\", \"2\"", "W/\"1\"", "\"+1\"", "\"\""] {
+            assert!(condition(&of(&[(IF_MATCH, bad)])).is_err(), "{bad}");
+        }
+        assert!(condition(&of(&[(IF_NONE_MATCH, "\"17\"")])).is_err());
+        assert!(condition(&of(&[(IF_NONE_MATCH, "*"), (IF_MATCH, "\"17\"")])).is_err());
+    }
+
+    #[test]
+    fn a_reader_that_has_the_lsn_needs_no_body() {
+        for has in ["*", "\"5\"", "\"4\", \"5\"", "W/\"5\""] {
+            assert!(has_already(&of(&[(IF_NONE_MATCH, has)]), 5), "{has}");
+        }
+        for lacks in ["\"4\"", "5", ""] {
+            assert!(!has_already(&of(&[(IF_NONE_MATCH, lacks)]), 5), "{lacks}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One episode at a time, and lists.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::ETAG;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use engram_core::store::ListQuery;
+use serde::Serialize;
+
+use super::{blocking, json, json_text};
+use crate::app::App;
+use crate::body::{MediaType, receive};
+use crate::config::EPISODE_BODY_BYTES_MAX;
+use crate::json::{EmbeddingForm, parse_draft, parse_time, write_episode};
+use crate::problem::{Kind, Problem};
+use crate::request::{Names, Query, condition, etag, has_already};
+
+/// `POST /v1/spaces/{space}/episodes`
+pub(super) async fn remember(
+    State(app): State<App>,
+    names: Names,
+    query: Query,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        id: &'a str,
+        space: &'a str,
+        lsn: u64,
+    }
+    query.done("no parameters")?;
+    if MediaType::of(&headers)? == MediaType::NdJson {
+        return Err(MediaType::refused("NDJSON; send it to …/episodes/batch"));
+    }
+    let condition = condition(&headers)?;
+    let store = app.store()?;
+    let draft = parse_draft(&receive(&app, body, EPISODE_BODY_BYTES_MAX).await?.bytes)?;
+    let kept = store.remember(&names.space, draft, condition)?.await?;
+    let mut response = json(&Answer { id: &kept.id, space: &names.space, lsn: kept.lsn })?;
+    if !kept.replaced {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    Ok(tagged(response, kept.lsn))
+}
+
+/// `GET /v1/spaces/{space}/episodes/{id}`
+pub(super) async fn get(
+    State(app): State<App>,
+    names: Names,
+    mut query: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let form = embedding_form(&mut query)?.unwrap_or(EmbeddingForm::List);
+    query.done("embedding")?;
+    let stored = app.store()?.get(&names.space, &names.id)?;
+    if has_already(&headers, stored.lsn) {
+        return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), stored.lsn));
+    }
+    let mut text = Vec::with_capacity(256 + stored.episode.what.len());
+    write_episode(&mut text, &stored, form);
+    Ok(tagged(json_text(text), stored.lsn))
+}
+
+/// `DELETE /v1/spaces/{space}/episodes/{id}`
+pub(super) async fn forget(
+    State(app): State<App>,
+    names: Names,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    query.done("no parameters")?;
+    let condition = condition(&headers)?;
+    app.store()?.forget(&names.space, &names.id, condition)?.await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `GET /v1/spaces/{space}/episodes`
+pub(super) async fn list(
+    State(app): State<App>,
+    names: Names,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let form = embedding_form(&mut query)?.unwrap_or(EmbeddingForm::None);
+    let wanted = list_query(&mut query)?;
+    query.done("one of from, to, who, where, limit, cursor, embedding")?;
+    let store = app.store()?.clone();
+    // A filter may make it read many episodes before it has found a page.
+    blocking(move || {
+        let page = store.list(&names.space, &wanted)?;
+        let mut text = b"{\"episodes\":[".to_vec();
+        for (index, stored) in page.episodes.iter().enumerate() {
+            if index > 0 {
+                text.push(b',');
+            }
+            write_episode(&mut text, stored, form);
+        }
+        text.extend_from_slice(b"],\"next_cursor\":");
+        let cursor = serde_json::to_vec(&page.next_cursor).unwrap_or_else(|_| b"null".to_vec());
+        text.extend_from_slice(&cursor);
+        text.push(b'}');
+        Ok(json_text(text))
+    })
+    .await
+}
+
+fn list_query(query: &mut Query) -> Result<ListQuery, Problem> {
+    let mut time = |name| -> Result<_, Problem> {
+        Ok(query.take(name)?.map(|text| parse_time(name, &text)).transpose()?)
+    };
+    let (from, to) = (time("from")?, time("to")?);
+    let limit = query.take("limit")?.map(|text| {
+        text.parse().map_err(|_| {
+            let bound = "a whole number from 1 to 1000";
+            Problem::of_field(Kind::Malformed, "limit", "not a number", bound, text)
+        })
+    });
+    Ok(ListQuery {
+        from,
+        to,
+        who: query.take("who")?,
+        place: query.take("where")?,
+        limit: limit.transpose()?,
+        cursor: query.take("cursor")?,
+    })
+}
+
+fn embedding_form(query: &mut Query) -> Result<Option<EmbeddingForm>, Problem> {
+    let Some(text) = query.take("embedding")? else { return Ok(None) };
+    EmbeddingForm::named(&text).map(Some).ok_or_else(|| {
+        let bound = "list, base64 or none";
+        Problem::of_field(Kind::Malformed, "embedding", "no such form", bound, text)
+    })
+}
+
+fn tagged(mut response: Response, lsn: u64) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&etag(lsn)) {
+        response.headers_mut().insert(ETAG, value);
+    }
+    response
+}

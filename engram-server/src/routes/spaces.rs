@@ -1,0 +1,59 @@
+//! Spaces: the list of them, and forgetting one whole.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::json;
+use crate::app::App;
+use crate::problem::Problem;
+use crate::request::{Names, Query};
+
+/// `GET /v1/spaces`
+pub(super) async fn list(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        spaces: Vec<Space>,
+    }
+    #[derive(Serialize)]
+    struct Space {
+        name: String,
+        episodes: u64,
+        bytes: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dimension: Option<u32>,
+    }
+    query.done("no parameters")?;
+    let spaces = app.store()?.spaces().into_iter().map(|space| Space {
+        name: space.name,
+        episodes: space.episodes,
+        bytes: space.bytes,
+        dimension: space.dimension,
+    });
+    json(&Answer { spaces: spaces.collect() })
+}
+
+/// `DELETE /v1/spaces/{space}`: answers with how many episodes it forgot, by which LSN, and how
+/// many bytes the quarantine holds, which forgetting does not reach.
+pub(super) async fn forget(
+    State(app): State<App>,
+    names: Names,
+    query: Query,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        space: &'a str,
+        episodes: u64,
+        lsn: u64,
+        quarantine_bytes: u64,
+    }
+    query.done("no parameters")?;
+    let store = app.store()?;
+    let forgotten = store.forget_space(&names.space)?.await?;
+    json(&Answer {
+        space: &names.space,
+        episodes: forgotten.episodes,
+        lsn: forgotten.lsn,
+        quarantine_bytes: store.wal().quarantine_bytes,
+    })
+}

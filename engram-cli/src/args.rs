@@ -1,6 +1,8 @@
 //! The command line, as types. What is not said here comes from the environment and from
 //! `engram.toml`: see [`crate::settings`].
 
+#![expect(clippy::doc_markdown, reason = "these comments are the help, which shows no markdown")]
+
 pub(crate) mod values;
 
 use std::path::PathBuf;

@@ -68,11 +68,17 @@ fn act_one(stage: &Stage) -> Outcome<Memory> {
     let (first, last) = remember_sample(server.client())?;
     let known = memory(server.client())?;
     let count = SPOKEN.len() + SAMPLE.lines().count();
-    claim(known.len() == count, &format!("{count} episodes are there, the sample's as LSN {first} to {last}"))?;
+    claim(
+        known.len() == count,
+        &format!("{count} episodes are there, the sample's as LSN {first} to {last}"),
+    )?;
     server.kill()?;
     out::line("   The server was killed (SIGKILL): no goodbye, no flush.")?;
     let server = stage.start()?;
-    claim(memory(server.client())? == known, "after the restart all of them are there, byte for byte")?;
+    claim(
+        memory(server.client())? == known,
+        "after the restart all of them are there, byte for byte",
+    )?;
     server.kill()?;
     Ok(known)
 }
@@ -83,13 +89,19 @@ fn act_two(stage: &Stage) -> Outcome<FrameDump> {
     let hit = middle_frame(&stage.data())?;
     flip_bit(&stage.data(), &hit)?;
     let id = hit.id.as_deref().unwrap_or("?");
-    out::line(&format!("   Flipped one bit of {}, in the frame of {id:?} (LSN {}).", hit.file, hit.lsn))?;
+    out::line(&format!(
+        "   Flipped one bit of {}, in the frame of {id:?} (LSN {}).",
+        hit.file, hit.lsn
+    ))?;
     let (code, report) = stage.run(&["wal", "verify", "--json"])?;
     let report: RecoveryReport = serde_json::from_slice(&report)
         .map_err(|e| Failure::failed(format!("`wal verify --json` is no report: {e}")))?;
     claim(
         code == Some(1) && report.lost_lsns == [[hit.lsn, hit.lsn]],
-        &format!("`engram wal verify` exits 1 and names it: lost LSN {}", ranges(&report.lost_lsns)),
+        &format!(
+            "`engram wal verify` exits 1 and names it: lost LSN {}",
+            ranges(&report.lost_lsns)
+        ),
     )?;
     Ok(hit)
 }
@@ -125,7 +137,10 @@ fn act_four(stage: &Stage, known: &Memory, hit: &FrameDump) -> Outcome {
     let (code, log) = server.stop()?;
     claim(code == Some(0), "asked to stop (SIGTERM), it seals the log and exits 0")?;
     let loud: Vec<&str> = log.lines().filter(|line| is_loud(line)).collect();
-    claim(loud.is_empty(), &format!("this start had nothing to complain about ({} lines of log)", log.lines().count()))?;
+    claim(
+        loud.is_empty(),
+        &format!("this start had nothing to complain about ({} lines of log)", log.lines().count()),
+    )?;
     Ok(())
 }
 
@@ -206,7 +221,8 @@ fn middle_frame(data: &Path) -> Outcome<FrameDump> {
 /// Flips one bit in the middle of a frame.
 fn flip_bit(data: &Path, frame: &FrameDump) -> Outcome {
     let name = Path::new(&frame.file);
-    let path = if data.join(name).is_file() { data.join(name) } else { data.join("wal").join(name) };
+    let path =
+        if data.join(name).is_file() { data.join(name) } else { data.join("wal").join(name) };
     let at = frame.offset + frame.bytes * 3 / 4;
     let flip = || {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;

@@ -94,9 +94,7 @@ impl Source {
     fn read(self, feed: &mut Feed<'_>) -> Outcome {
         match self {
             Self::Lines(reader) => read_lines(reader, feed),
-            Self::Legacy(spaces) => {
-                spaces.iter().try_for_each(|space| legacy::read(space, feed))
-            }
+            Self::Legacy(spaces) => spaces.iter().try_for_each(|space| legacy::read(space, feed)),
         }
     }
 }
@@ -106,10 +104,9 @@ fn read_lines(mut reader: Box<dyn BufRead>, feed: &mut Feed<'_>) -> Outcome {
     let mut text = Vec::new();
     for number in 1_u64.. {
         text.clear();
-        let mut read = (&mut reader)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut text)
-            .map_err(trouble)? as u64;
+        let mut read =
+            (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut text).map_err(trouble)?
+                as u64;
         if read == 0 {
             break;
         }

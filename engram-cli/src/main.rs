@@ -27,7 +27,8 @@ use args::{Cli, Command};
 use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    match settings::parse(std::env::args_os().collect()).and_then(run) {
+    let argv: Vec<_> = std::env::args_os().collect();
+    match settings::parse(&argv).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

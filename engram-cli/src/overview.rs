@@ -84,9 +84,7 @@ fn status_in_words(status: &WalStatus, report: &RecoveryReport) -> String {
     let state = match status.state {
         WalState::Recovering => "recovering: the log is being read",
         WalState::Ready => "ready",
-        WalState::Full => {
-            "disk full: reads and forgets go on, writing resumes when there is room"
-        }
+        WalState::Full => "disk full: reads and forgets go on, writing resumes when there is room",
         WalState::Poisoned => {
             "poisoned: a write or sync failed; reads go on, restart to write again"
         }
@@ -105,7 +103,8 @@ fn status_in_words(status: &WalStatus, report: &RecoveryReport) -> String {
         format!("quarantine  {}", size(status.quarantine_bytes)),
         format!("recovery    {}", recovery_in_words(report)),
     ];
-    lines.extend(report.incidents.iter().map(|incident| format!("            {}", incident.detail)));
+    lines
+        .extend(report.incidents.iter().map(|incident| format!("            {}", incident.detail)));
     lines.join("\n")
 }
 

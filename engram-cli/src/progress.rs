@@ -12,9 +12,7 @@ pub(crate) fn bar(what: &str, total: Option<u64>, bytes: bool) -> ProgressBar {
     }
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     let template = match (total.is_some(), bytes) {
-        (true, true) => {
-            "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes} {msg} (ETA {eta})"
-        }
+        (true, true) => "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes} {msg} (ETA {eta})",
         (true, false) => "{prefix} [{bar:30}] {human_pos}/{human_len} {msg} (ETA {eta})",
         (false, true) => "{prefix} {spinner} {binary_bytes} {msg}",
         (false, false) => "{prefix} {spinner} {human_pos} {msg}",

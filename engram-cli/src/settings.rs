@@ -30,18 +30,18 @@ pub(crate) fn command() -> clap::Command {
 }
 
 /// Reads the command line, the environment and the settings file.
-pub(crate) fn parse(argv: Vec<OsString>) -> Outcome<Cli> {
-    let file = SettingsFile::find(&argv)?;
+pub(crate) fn parse(argv: &[OsString]) -> Outcome<Cli> {
+    let file = SettingsFile::find(argv)?;
     let mut command = command();
     if let Some(file) = &file {
         command = file.apply(command)?;
     }
     let parsed = command
-        .try_get_matches_from_mut(argv.clone())
+        .try_get_matches_from_mut(argv)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(cli) => Ok(Cli { settings_file: file.map(|file| file.path), ..cli }),
-        Err(error) => Err(refuse(&error, file.as_ref(), &argv)),
+        Err(error) => Err(refuse(&error, file.as_ref(), argv)),
     }
 }
 
@@ -270,12 +270,12 @@ fn plain(value: toml::Value) -> Option<String> {
 
 /// `--config FILE` or `--config=FILE`; needed before clap can parse the rest.
 fn named_on_command_line(argv: &[OsString]) -> Option<OsString> {
-    let mut args = argv.iter().skip(1).take_while(|arg| *arg != "--");
-    while let Some(arg) = args.next() {
-        if arg == "--config" {
-            return args.next().cloned();
+    let mut words = argv.iter().skip(1).take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            return words.next().cloned();
         }
-        if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
+        if let Some(path) = word.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
             return Some(path.into());
         }
     }

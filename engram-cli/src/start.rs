@@ -33,8 +33,8 @@ pub(crate) fn start(args: StartArgs, settings_file: Option<&Path>) -> Outcome {
 }
 
 async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
-    let mut signals = Signals::new()
-        .map_err(|e| Failure::failed(format!("cannot listen for signals: {e}")))?;
+    let mut signals =
+        Signals::new().map_err(|e| Failure::failed(format!("cannot listen for signals: {e}")))?;
     let listen = args.listen.clone();
     let server = Server::bind(Config { listen: listen.clone(), ..Config::default() })
         .await

@@ -34,7 +34,10 @@ fn existing(args: &DataArgs) -> Outcome<PathBuf> {
         return Ok(dir);
     }
     let problem = if dir.exists() { "is not a directory" } else { "does not exist" };
-    Err(Failure::failed(format!("{} {problem}; name the data directory with --data", dir.display())))
+    Err(Failure::failed(format!(
+        "{} {problem}; name the data directory with --data",
+        dir.display()
+    )))
 }
 
 /// Opens the store for one task, and closes it well.
@@ -54,8 +57,9 @@ fn with_store<T>(dir: &Path, task: impl FnOnce(&Store) -> engram_core::Result<T>
 fn compact(args: &WalServerArgs) -> Outcome {
     let stats: CompactionStats = if let Some(server) = &args.server {
         let client = Client::new(server)?;
-        let answer =
-            client.send(Method::Post("application/json"), "/v1/wal/compact", &[], &[])?.success()?;
+        let answer = client
+            .send(Method::Post("application/json"), "/v1/wal/compact", &[], &[])?
+            .success()?;
         if args.offline.json {
             return print_body(&answer.body);
         }

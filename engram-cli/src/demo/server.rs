@@ -92,11 +92,8 @@ impl Stage {
 
     /// Runs another command of this program on the data directory.
     pub(super) fn run(&self, args: &[&str]) -> Outcome<(Option<i32>, Vec<u8>)> {
-        let output = self
-            .command(args)?
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|e| self.trouble(&e))?;
+        let output =
+            self.command(args)?.stderr(Stdio::inherit()).output().map_err(|e| self.trouble(&e))?;
         Ok((output.status.code(), output.stdout))
     }
 
@@ -202,10 +199,7 @@ impl Running<'_> {
         Ok((status.code(), log))
     }
 
-    fn end(
-        &self,
-        how: impl FnOnce(&mut Child) -> std::io::Result<()>,
-    ) -> Outcome<ExitStatus> {
+    fn end(&self, how: impl FnOnce(&mut Child) -> std::io::Result<()>) -> Outcome<ExitStatus> {
         let trouble = |e: std::io::Error| self.stage.trouble(&e);
         let child = self.stage.child().take();
         let mut child = child.ok_or_else(|| Failure::failed("no server runs"))?;

@@ -58,8 +58,8 @@ impl Batches {
             let batches = (0..lanes).map(|lane| Batch::new(space.to_owned(), lane)).collect();
             self.waiting.insert(space.to_owned(), batches);
         }
-        let lane = usize::try_from(lane_hash % self.lanes).unwrap_or_default();
-        let Some(batch) = self.waiting.get_mut(space).and_then(|all| all.get_mut(lane)) else {
+        let place = usize::try_from(lane_hash % self.lanes).unwrap_or_default();
+        let Some(batch) = self.waiting.get_mut(space).and_then(|all| all.get_mut(place)) else {
             return Vec::new();
         };
         batch.body.extend_from_slice(line);
@@ -70,9 +70,8 @@ impl Batches {
         let full = batch.body.len() >= BATCH_BYTES || batch.numbers.len() >= BATCH_EPISODES_MAX;
         if full {
             let capacity = batch.body.capacity();
-            let mut done = std::mem::replace(batch, Batch::new(space.to_owned(), lane));
+            let done = std::mem::replace(batch, Batch::new(space.to_owned(), place));
             batch.body.reserve(capacity.min(BATCH_BYTES));
-            done.lane = lane;
             self.waiting_bytes -= done.body.len();
             return vec![done];
         }

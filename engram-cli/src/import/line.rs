@@ -245,7 +245,8 @@ fn end_of_value(line: &[u8], mut at: usize) -> Option<usize> {
         }
         _ => {
             let rest = &line[at..];
-            let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
+            let ends =
+                |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
             Some(at + rest.iter().position(ends)?)
         }
     }
@@ -339,10 +340,11 @@ mod tests {
 
     #[test]
     fn what_is_no_object_travels_as_it_is() {
-        for line in ["[1]", "3", "{", r#"{"a"}"#, r#"{"a":1"#, r#"{"a":1}x"#, r#"{"a":"\"#, "{\"a"] {
+        for line in ["[1]", "3", "{", r#"{"a"}"#, r#"{"a":1"#, r#"{"a":1}x"#, r#"{"a":"\"#, "{\"a"]
+        {
             let mut preparer = Preparer::default();
-            let prepared = preparer.prepare(line.as_bytes(), None, "usual").unwrap();
-            assert_eq!(prepared.space, "usual");
+            let Line { space, .. } = preparer.prepare(line.as_bytes(), None, "usual").unwrap();
+            assert_eq!(space, "usual");
             assert_eq!(preparer.body(), line.as_bytes(), "{line}");
         }
     }

@@ -179,22 +179,21 @@ fn deliver(client: &Client, batch: &Batch, shared: &Shared) -> Outcome {
     let headers: &[(&str, &str)] = if shared.replace { &[] } else { &[("if-none-match", "*")] };
     let mut waited = Duration::ZERO;
     loop {
-        let (wait, problem) =
-            match client.send(Method::Post(NDJSON), &path, headers, &batch.body) {
-                Ok(answer) => match judge(&answer)? {
-                    Verdict::Done(accepted) => {
-                        shared.count(batch, &accepted);
-                        return Ok(());
-                    }
-                    Verdict::Refused(reason) => {
-                        shared.count_refused(batch, &reason);
-                        return Ok(());
-                    }
-                    Verdict::Later(wait, problem) => (wait, problem),
-                },
-                Err(none) if none.unreachable && shared.nothing_yet() => return Err(none.into()),
-                Err(none) => (RETRY_AFTER, none.message),
-            };
+        let (wait, problem) = match client.send(Method::Post(NDJSON), &path, headers, &batch.body) {
+            Ok(answer) => match judge(&answer)? {
+                Verdict::Done(accepted) => {
+                    shared.count(batch, &accepted);
+                    return Ok(());
+                }
+                Verdict::Refused(reason) => {
+                    shared.count_refused(batch, &reason);
+                    return Ok(());
+                }
+                Verdict::Later(wait, problem) => (wait, problem),
+            },
+            Err(none) if none.unreachable && shared.nothing_yet() => return Err(none.into()),
+            Err(none) => (RETRY_AFTER, none.message),
+        };
         if waited >= PATIENCE {
             return Err(Failure::failed(format!("{problem}; {AGAIN}")));
         }

@@ -1,3 +1,4 @@
 //! What is on disk.
 
+pub mod legacy;
 pub mod wal;

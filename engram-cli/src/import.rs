@@ -192,6 +192,16 @@ impl<'a> Feed<'a> {
         self.pass_over(read);
     }
 
+    /// Notes an entry that could not be read, and so is not sent.
+    fn lose(&self, what: String) {
+        self.shared.lose(what);
+    }
+
+    /// Notes what a person should know, and nothing is lost by.
+    fn note(&self, what: String) {
+        self.shared.note(what);
+    }
+
     /// Notes bytes that hold no episode.
     fn pass_over(&self, read: u64) {
         self.shared.bar().inc(read);
@@ -214,14 +224,18 @@ impl<'a> Feed<'a> {
 
 /// Says on standard error which lines were refused, and on standard output what was done.
 fn report(args: &ImportArgs, tally: &Tally, took: f64, whole: bool) -> Outcome {
+    let unit = if args.file.is_dir() { "episode" } else { "line" };
     let mut stderr = io::stderr().lock();
-    for (number, reason) in &tally.reasons {
+    for note in &tally.notes {
         // With standard error gone there is nobody left to tell; the count is in the answer.
-        drop(writeln!(stderr, "line {number}: {reason}"));
+        drop(writeln!(stderr, "{note}"));
     }
-    let more = tally.rejected - tally.reasons.len() as u64;
+    for (number, reason) in &tally.reasons {
+        drop(writeln!(stderr, "{unit} {number}: {reason}"));
+    }
+    let more = tally.rejected - tally.told;
     if more > 0 {
-        drop(writeln!(stderr, "… and {more} more lines were refused"));
+        drop(writeln!(stderr, "… and {more} more refused"));
     }
     let Tally { imported, there, rejected, .. } = *tally;
     let rate = rate(imported + there, took);

@@ -35,6 +35,10 @@ pub(super) struct Tally {
     pub(super) rejected: u64,
     /// The first of those, by line number, and why.
     pub(super) reasons: BTreeMap<u64, String>,
+    /// What else a person should know.
+    pub(super) notes: Vec<String>,
+    /// How many of the refused are told in `reasons` and `notes`.
+    pub(super) told: u64,
 }
 
 /// What the lanes share.
@@ -90,6 +94,21 @@ impl Shared {
     /// Notes a refused line.
     pub(super) fn reject(&self, number: u64, reason: &str) {
         reject(&mut self.lock().tally, number, reason);
+    }
+
+    /// Notes an entry that could not be read.
+    pub(super) fn lose(&self, what: String) {
+        let tally = &mut self.lock().tally;
+        tally.rejected += 1;
+        if tally.notes.len() < REASONS_MAX {
+            tally.told += 1;
+            tally.notes.push(what);
+        }
+    }
+
+    /// Notes what a person should know.
+    pub(super) fn note(&self, what: String) {
+        self.lock().tally.notes.push(what);
     }
 
     /// What came of it all, and why it stopped early, if it did.
@@ -154,9 +173,9 @@ impl Shared {
 
 fn reject(tally: &mut Tally, number: u64, reason: &str) {
     tally.rejected += 1;
-    tally.reasons.insert(number, reason.to_owned());
+    tally.told += u64::from(tally.reasons.insert(number, reason.to_owned()).is_none());
     if tally.reasons.len() > REASONS_MAX {
-        tally.reasons.pop_last();
+        tally.told -= u64::from(tally.reasons.pop_last().is_some());
     }
 }
 

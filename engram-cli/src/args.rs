@@ -157,7 +157,7 @@ pub(crate) struct SpaceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RememberArgs {
     /// What happened; - reads it from standard input
-    #[arg(value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(value_name = "TEXT")]
     pub(crate) what: String,
     #[command(flatten)]
     pub(crate) target: SpaceArgs,
@@ -191,7 +191,6 @@ pub(crate) struct RememberArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// The episode's id
-    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) target: SpaceArgs,
@@ -201,7 +200,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
     /// The episode's id
-    #[arg(allow_hyphen_values = true, required_unless_present = "whole_space")]
+    #[arg(required_unless_present = "whole_space")]
     pub(crate) id: Option<String>,
     #[command(flatten)]
     pub(crate) target: SpaceArgs,

@@ -39,8 +39,12 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// The same exit code, with nothing more to say.
+    pub(crate) fn told(self) -> Self {
+        Self::silent(self.code)
+    }
+
     /// The sentence.
-    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

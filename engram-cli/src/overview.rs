@@ -40,13 +40,11 @@ pub(crate) fn spaces(args: &OverviewArgs) -> Outcome {
     if spaces.is_empty() {
         return out::line("no spaces yet; a space begins with its first episode");
     }
-    let width = spaces.iter().map(|space| space.name.len()).max().unwrap_or(0).max(5);
-    let mut text = format!("{:<width$}  {:>10}  {:>10}\n", "SPACE", "EPISODES", "BYTES");
-    for Space { name, episodes, bytes } in &spaces {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{name:<width$}  {episodes:>10}  {:>10}", size(*bytes));
+    let mut rows = vec![["SPACE", "EPISODES", "BYTES"].map(str::to_owned).to_vec()];
+    for Space { name, episodes, bytes } in spaces {
+        rows.push(vec![name, episodes.to_string(), size(bytes)]);
     }
-    out::bytes(text.as_bytes())
+    out::line(&out::table(&rows))
 }
 
 /// `engram status`.

@@ -25,11 +25,20 @@ pub(crate) fn start(args: StartArgs, settings_file: Option<&Path>) -> Outcome {
     }
     let shown = std::path::absolute(&dir).unwrap_or_else(|_| dir.clone());
     tracing::info!(dir = %shown.display(), version = env!("CARGO_PKG_VERSION"), "data directory");
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::failed(format!("cannot start the server's threads: {e}")))?
-        .block_on(serve(args, dir))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime
+        .map_err(|e| Failure::failed(format!("cannot start the server's threads: {e}")))
+        .and_then(|runtime| runtime.block_on(serve(args, dir)))
+        .map_err(logged)
+}
+
+/// Says a failure where the other events are, and in their form.
+fn logged(failure: Failure) -> Failure {
+    if !tracing::enabled!(tracing::Level::ERROR) {
+        return failure;
+    }
+    tracing::error!("{}", failure.message());
+    failure.told()
 }
 
 async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
@@ -52,7 +61,10 @@ async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
         });
     };
     // The socket listens already: a client that connects now is answered by the next line.
-    out::line(&format!("listening on http://{address}"))?;
+    if let Err(failure) = out::line(&format!("listening on http://{address}")) {
+        // A memory goes on when nobody reads where it listens.
+        tracing::info!(%address, problem = failure.message(), "cannot print the address");
+    }
     server.serve(opening, metrics, shutdown).await?;
     tracing::info!("stopped");
     Ok(())

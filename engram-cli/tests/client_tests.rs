@@ -219,13 +219,54 @@ fn an_export_is_imported_into_the_spaces_it_came_from() {
     }
 }
 
+/// A directory that the v0.1.0 program wrote.
+fn fixture(name: &str) -> String {
+    format!("{}/../engram-core/tests/fixtures/legacy/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 #[test]
-fn a_v0_1_0_directory_is_imported_space_by_space() {
+fn a_v0_1_0_directory_is_imported_as_its_last_changes_left_it() {
     let dir = tempfile::tempdir().unwrap();
-    let output = engram(dir.path()).args(["import", "."]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "nobody listens");
+    let (url, seen) = noting(accept_all);
+    let source = fixture("special");
+    let output = engram(dir.path()).args(["import", &source, "--server", &url]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().all(|(path, _)| path == "/v1/spaces/default/episodes/batch"));
+    let lines = seen.iter().flat_map(|(_, body)| body.lines());
+    let episodes = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut ids: Vec<String> = episodes
+        .map(|episode| {
+            assert_eq!(episode["embedding"].as_array().unwrap().len(), 768);
+            episode["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    ids.sort();
+    assert_eq!(ids, ["sp0000", "sp0002", "sp0003"], "sp0001 was deleted");
+}
+
+#[test]
+fn what_cannot_be_read_of_a_v0_1_0_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, imported, code, told) in
+        [("corrupt3", 47, 1, "not understood: "), ("torn", 49, 0, "unfinished end: ")]
+    {
+        let (url, _) = noting(accept_all);
+        let source = fixture(name);
+        let output =
+            engram(dir.path()).args(["import", &source, "--server", &url]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{name}: {}", stderr(&output));
+        assert!(stdout(&output).starts_with(&format!("imported {imported} ")), "{name}");
+        assert!(stderr(&output).starts_with(told), "{name}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_directory_without_a_v0_1_0_log_is_no_source() {
+    let dir = tempfile::tempdir().unwrap();
     let (url, _) = noting(accept_all);
     let output = engram(dir.path()).args(["import", ".", "--server", &url]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("holds no v0.1.0 log"), "{}", stderr(&output));
 }
 

@@ -22,20 +22,20 @@ pub(super) fn inspect(args: &OfflineArgs) -> Outcome {
         return out::json(&seen);
     }
     let mut text = about(&seen);
-    text.push("SEGMENT  FIRST-LAST LSN  GENERATION  STATE  BYTES  LIVE  DEAD".into());
+    let head = ["SEGMENT", "LSNS", "GENERATION", "STATE", "BYTES", "LIVE", "DEAD"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for segment in &seen.segments {
-        text.push(format!(
-            "{}  {}-{}  {}  {}  {}  {}  {}",
-            segment.file,
-            segment.first_lsn,
-            segment.last_lsn,
-            segment.generation,
-            if segment.sealed { "sealed" } else { "active" },
+        rows.push(vec![
+            segment.file.clone(),
+            format!("{}-{}", segment.first_lsn, segment.last_lsn),
+            segment.generation.to_string(),
+            if segment.sealed { "sealed".into() } else { "active".into() },
             size(segment.bytes),
             size(segment.live_bytes),
             size(segment.dead_bytes),
-        ));
+        ]);
     }
+    text.push(out::table(&rows));
     text.extend(incidents(&seen.report));
     out::line(&text.join("\n"))
 }

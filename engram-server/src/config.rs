@@ -6,8 +6,8 @@ use std::time::Duration;
 /// each byte escaped (`\u0000`) takes 6 MiB, 4,096 numbers of 25 digits 100 KiB.
 pub const EPISODE_BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Batches from this size on are parsed away from the threads that serve everybody, in bytes.
-pub(crate) const BATCH_INLINE_BYTES_MAX: usize = 64 << 10;
+/// Bodies over this size are parsed away from the threads that serve everybody, in bytes.
+pub(crate) const INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// Slowest that a body may come once `body_timeout` has passed, in bytes per second.
 pub(crate) const BODY_BYTES_PER_SECOND_MIN: u64 = 32 << 10;

@@ -161,7 +161,8 @@ mod tests {
     fn openmetrics_comes_only_when_asked_for() {
         let exporter = MetricsExporter::default();
         exporter.recorder().describe_counter("engram_x_total".into(), None, "X.".into());
-        exporter.recorder().register_counter(&Key::from_name("engram_x_total"), &METADATA);
+        let key = Key::from_name("engram_x_total");
+        exporter.recorder().register_counter(&key, &METADATA).increment(2);
         for accept in
             [None, Some("*/*"), Some("text/plain"), Some("application/openmetrics-text;q=0")]
         {
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(kind, TYPE_OPENMETRICS);
         assert!(open.contains("# TYPE engram_x counter\n"), "{open}");
         assert!(open.contains("# HELP engram_x X.\n"), "{open}");
-        assert!(open.contains("\nengram_x_total 0\n"), "{open}");
+        assert!(open.contains("\nengram_x_total 2\n"), "{open}");
         assert!(open.ends_with("# EOF\n"), "{open}");
     }
 

@@ -1,6 +1,6 @@
 //! The table of routes, and what goes around every handler.
 //!
-//! Other issues add theirs here: recall, MCP, OpenAPI and authentication have no route yet, and
+//! Other issues add theirs here: recall, MCP, `OpenAPI` and authentication have no route yet, and
 //! get the 404 of every unknown path.
 
 mod batch;
@@ -10,9 +10,9 @@ mod spaces;
 mod wal;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
@@ -22,6 +22,7 @@ use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 
 use crate::app::App;
+use crate::leftover::Leftover;
 use crate::problem::{Kind, Problem};
 use crate::timing::RouteTimer;
 
@@ -50,28 +51,35 @@ pub(crate) fn router(app: &App) -> Router {
     ];
     let mut router = Router::new();
     for (path, methods) in table {
-        router = router.route(path, around(app, path, methods));
+        router = router.route(path, around(app, path, methods.fallback(no_method)));
     }
     let unknown = around(app, "unknown", axum::routing::any(no_route));
     router.fallback_service(unknown.with_state(app.clone())).with_state(app.clone())
 }
 
-/// A route with what goes around it: latency by its template, and panics turned into answers.
+/// A route with what goes around it: latency by its template, panics turned into answers, and
+/// the rest of a refused body read, so that the client gets to hear the refusal.
 fn around(app: &App, path: &'static str, methods: MethodRouter<App>) -> MethodRouter<App> {
     let timer = RouteTimer::new(app.metrics().clone(), path);
-    methods.fallback(no_method).layer(DefaultBodyLimit::disable()).layer(from_fn(
-        move |request: Request, next: Next| {
-            let timer = timer.clone();
-            async move {
-                let method = request.method().clone();
-                let start = tokio::time::Instant::now();
-                let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-                let response = outcome.unwrap_or_else(|panic| panicked(path, &*panic));
-                timer.record(&method, response.status(), start.elapsed());
-                response
+    methods.layer(from_fn(move |request: Request, next: Next| {
+        let timer = timer.clone();
+        async move {
+            let method = request.method().clone();
+            let start = tokio::time::Instant::now();
+            let (request, leftover) = Leftover::of(request);
+            let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let response = outcome.unwrap_or_else(|panic| panicked(path, &*panic));
+            let status = response.status();
+            // Of a client that sends too slowly nothing more is wanted.
+            let slow = status == StatusCode::REQUEST_TIMEOUT;
+            let refused = status.is_client_error() || status.is_server_error();
+            if let Some(leftover) = leftover.filter(|_| refused && !slow) {
+                leftover.drain();
             }
-        },
-    ))
+            timer.record(&method, status, start.elapsed());
+            response
+        }
+    }))
 }
 
 async fn no_route(request: Request) -> Problem {

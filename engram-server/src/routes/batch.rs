@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{blocking, json};
 use crate::app::App;
 use crate::body::{MediaType, receive};
-use crate::config::BATCH_INLINE_BYTES_MAX;
+use crate::config::INLINE_BYTES_MAX;
 use crate::json::{JsonError, parse_array, parse_ndjson};
 use crate::problem::{Kind, Problem};
 use crate::request::{Names, Query, condition};
@@ -40,7 +40,7 @@ pub(super) async fn remember(
     }
     let store = app.store()?.clone();
     let received = receive(&app, body, BATCH_BYTES_MAX).await?;
-    let (pending, unreadable) = if received.bytes.len() <= BATCH_INLINE_BYTES_MAX {
+    let (pending, unreadable) = if received.bytes.len() <= INLINE_BYTES_MAX {
         submit(&store, &names.space, &received.bytes, media, condition)?
     } else {
         blocking(move || submit(&store, &names.space, &received.bytes, media, condition)).await?

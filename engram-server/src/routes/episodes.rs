@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{blocking, json, json_text};
 use crate::app::App;
 use crate::body::{MediaType, receive};
-use crate::config::EPISODE_BODY_BYTES_MAX;
+use crate::config::{EPISODE_BODY_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::json::{EmbeddingForm, parse_draft, parse_time, write_episode};
 use crate::problem::{Kind, Problem};
 use crate::request::{Names, Query, condition, etag, has_already};
@@ -36,7 +36,12 @@ pub(super) async fn remember(
     }
     let condition = condition(&headers)?;
     let store = app.store()?;
-    let draft = parse_draft(&receive(&app, body, EPISODE_BODY_BYTES_MAX).await?.bytes)?;
+    let received = receive(&app, body, EPISODE_BODY_BYTES_MAX).await?;
+    let draft = if received.bytes.len() <= INLINE_BYTES_MAX {
+        parse_draft(&received.bytes)?
+    } else {
+        blocking(move || Ok(parse_draft(&received.bytes)?)).await?
+    };
     let kept = store.remember(&names.space, draft, condition)?.await?;
     let mut response = json(&Answer { id: &kept.id, space: &names.space, lsn: kept.lsn })?;
     if !kept.replaced {

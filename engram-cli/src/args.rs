@@ -102,7 +102,7 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes)]
     pub(crate) compaction_bytes_per_second_max: u64,
     /// Most changes that may wait for the log before callers hear "busy"
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = values::queue_max)]
+    #[arg(long, value_name = "N", default_value = "65536", value_parser = values::queue_max)]
     pub(crate) queue_max: usize,
     /// How logs are written, to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]

@@ -11,7 +11,6 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use engram_core::disk::real::RealDisk;
 use engram_core::inspect::{self, FrameDump};
 use engram_core::storage::wal::report::RecoveryReport;
 use serde::Deserialize;
@@ -19,6 +18,7 @@ use server::Stage;
 
 use crate::args::DemoArgs;
 use crate::client::{Client, Method, query};
+use crate::engine;
 use crate::failure::{Failure, Outcome};
 use crate::out;
 use crate::overview::{ranges, recovery_in_words};
@@ -208,7 +208,7 @@ fn without(known: &Memory, hit: &FrameDump) -> Memory {
 /// A frame with frames before and after it, so that the log knows it was synced.
 fn middle_frame(data: &Path) -> Outcome<FrameDump> {
     let mut frames = Vec::new();
-    inspect::dump(&RealDisk, data, &mut |frame| {
+    inspect::dump(&engine::disk(), data, &mut |frame| {
         if frame.kind == "remember" && frame.verdict == "frame" {
             frames.push(frame);
         }

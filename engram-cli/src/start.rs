@@ -5,9 +5,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use engram_core::{Durability, Store};
+use engram_core::metrics::{Metrics, schema};
+use engram_core::{Durability, Options, Store};
 use engram_server::{Config, MetricsExporter, Opening, Server};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -72,8 +74,9 @@ async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
 
 /// How the store is opened, and where its figures go.
 fn opening(args: &StartArgs, dir: PathBuf) -> (MetricsExporter, Opening) {
-    let exporter = MetricsExporter::default();
-    let options = engine::options(args);
+    let exporter = MetricsExporter::new(schema::ALL.iter().map(|f| (f.name, f.buckets)));
+    let metrics = Arc::new(Metrics::new(exporter.recorder()));
+    let options = Options { metrics, ..engine::options(args) };
     let progress = options.progress.clone();
     let open = move || {
         let store = Store::open(dir, options)?;

@@ -107,10 +107,6 @@ impl Slot {
         }
     }
 
-    fn take(&self) -> Option<Answers> {
-        lock(&self.state).answers.take()
-    }
-
     fn wait(&self) -> Answers {
         let mut state = lock(&self.state);
         loop {

@@ -11,6 +11,7 @@ use engram_core::storage::wal::report::{IncidentKind, RecoveryReport};
 
 use super::existing;
 use crate::args::OfflineArgs;
+use crate::engine;
 use crate::failure::{Failure, Outcome};
 use crate::out;
 use crate::overview::{ranges, recovery_in_words, size};
@@ -91,7 +92,7 @@ pub(super) fn dump(args: &OfflineArgs) -> Outcome {
             Error::Closed
         })
     };
-    let walked = inspect::dump(&RealDisk, &dir, &mut each);
+    let walked = inspect::dump(&engine::disk(), &dir, &mut each);
     if let Some(trouble) = trouble {
         return Err(trouble);
     }
@@ -121,7 +122,7 @@ fn frame_line(frame: &FrameDump) -> String {
 
 fn look(args: &OfflineArgs) -> Outcome<Inspection> {
     let dir = existing(&args.data)?;
-    let seen = inspect::inspect(&RealDisk, &dir)?;
+    let seen = inspect::inspect(&engine::disk(), &dir)?;
     if seen.segments.is_empty() && seen.legacy_files.is_empty() && !has_log(&dir)? {
         // A wrong path must not look like a healthy memory.
         let message = format!("{} holds no memory; name a data directory", dir.display());

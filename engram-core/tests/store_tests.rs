@@ -39,3 +39,21 @@ fn what_is_remembered_is_there_after_a_restart() {
         assert_eq!(page.episodes.len(), 50);
     }
 }
+
+#[test]
+fn an_episode_larger_than_a_segment_gets_a_segment_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options { segment_bytes: 1 << 20, ..Options::default() };
+    let store = Store::open(dir.path(), options()).unwrap();
+    let what = "x".repeat(1 << 20);
+    for n in 0..5 {
+        let draft = Draft { id: Some(format!("big{n}")), ..Draft::of(what.clone()) };
+        store.remember("s", draft, Condition::Any).unwrap().wait().unwrap();
+        let small = Draft { id: Some(format!("small{n}")), ..Draft::of("y") };
+        store.remember("s", small, Condition::Any).unwrap().wait().unwrap();
+    }
+    drop(store);
+    let store = Store::open(dir.path(), options()).unwrap();
+    assert_eq!(store.recovery_report().recovered, 10);
+    assert_eq!(store.get("s", "big4").unwrap().episode.what, what);
+}

@@ -92,6 +92,8 @@ pub struct Writer {
     written_lsn: u64,
     synced_lsn: u64,
     spare: Option<Spare>,
+    /// What the frame that found no room needs of a segment.
+    room_wanted: u64,
     full: bool,
     poisoned: Option<String>,
     /// Segments whose unused end can be given back.
@@ -122,6 +124,7 @@ impl Writer {
             written_lsn: last,
             synced_lsn: last,
             spare: None,
+            room_wanted: 0,
             full: false,
             poisoned: None,
             trim: Vec::new(),
@@ -221,6 +224,8 @@ impl Writer {
         let reserve = if new.urgent || self.spare.is_some() { 0 } else { self.forget_reserve() };
         let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
         if self.active.offset + needed > self.active.capacity {
+            let empty = FooterBuilder::default().bytes_with_one_more();
+            self.room_wanted = FRAMES_START + bytes + empty;
             return Ok(Pushed::NoRoom);
         }
         if self.undo.is_none() {
@@ -368,19 +373,22 @@ impl Writer {
     pub fn rotate(&mut self) -> Result<()> {
         self.check_poison()?;
         debug_assert!(self.buffer.is_empty(), "rotation would skip a buffered frame");
-        let spare = match self.spare.take() {
+        let wanted = std::mem::take(&mut self.room_wanted);
+        let spare = match self.spare.take_if(|spare| spare.bytes >= wanted) {
             Some(spare) => spare,
-            None => self.urgent_spare()?,
+            None => self.urgent_spare(wanted)?,
         };
         self.seal()?;
         let result = self.begin_segment(spare);
         result.map_err(|e| self.poison(format!("beginning segment {} failed: {e}", self.next_lsn)))
     }
 
-    /// Makes the next segment's file at once, as small as allowed if need be.
-    fn urgent_spare(&mut self) -> Result<Spare> {
+    /// Makes the next segment's file at once, as small as allowed if need be, but with room for
+    /// a frame of any size.
+    fn urgent_spare(&mut self, wanted: u64) -> Result<Spare> {
         let name = urgent_spare_name();
-        for bytes in [self.next_segment_bytes(), SEGMENT_BYTES_MIN] {
+        let wanted = wanted.next_multiple_of(SEGMENT_BYTES_MIN).max(SEGMENT_BYTES_MIN);
+        for bytes in [self.next_segment_bytes().max(wanted), wanted] {
             let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(u64::MAX);
             if available < bytes {
                 continue;
@@ -394,7 +402,7 @@ impl Writer {
                 Err(e) => return Err(self.poison(format!("making a segment failed: {e}"))),
             }
         }
-        Err(self.disk_full(SEGMENT_BYTES_MIN))
+        Err(self.disk_full(wanted))
     }
 
     fn disk_full(&mut self, needed: u64) -> Error {

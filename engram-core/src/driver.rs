@@ -24,7 +24,7 @@ use crate::storage::wal::prealloc::{Filled, ZeroFill};
 use crate::storage::wal::quarantine::Quarantine;
 use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
-use crate::storage::wal::segments::Segments;
+use crate::storage::wal::segments::{Segment, Segments};
 use crate::storage::wal::writer::Writer;
 use crate::store::commit::{Answers, Committer, DirectoryCell, Group};
 use crate::store::directory::Directory;
@@ -831,9 +831,13 @@ impl Maintenance {
             return false;
         };
         match self.begin_job(&job) {
-            Ok(run) => {
+            Ok(Some(run)) => {
                 self.run = Some(Box::new(run));
                 true
+            }
+            Ok(None) => {
+                self.finish_request();
+                false
             }
             Err(e) => {
                 self.run_failed(&e);
@@ -842,14 +846,17 @@ impl Maintenance {
         }
     }
 
-    fn begin_job(&mut self, job: &Job) -> Result<Compaction> {
+    fn begin_job(&mut self, job: &Job) -> Result<Option<Compaction>> {
         let shared = &self.shared;
-        let inputs: Vec<_> =
+        let mut inputs: Vec<_> =
             job.numbers.iter().filter_map(|&number| shared.segments.get(number)).collect();
         let durable = shared.seen.synced_lsn.load(Ordering::Acquire);
         if shared.state() == WalState::Full {
             let given_up = self.give_up_ballast();
             tracing::debug!(given_up, "the disk is full: compaction takes the ballast's room");
+        }
+        if !self.has_room(&mut inputs)? {
+            return Ok(None);
         }
         let shared = &self.shared;
         Compaction::begin(
@@ -860,6 +867,26 @@ impl Maintenance {
             durable,
             job.reason,
         )
+        .map(Some)
+    }
+
+    /// Leaves inputs out, the last first, until there is room for what the others keep. Says
+    /// whether a run over these is of use.
+    fn has_room(&self, inputs: &mut Vec<Segment>) -> Result<bool> {
+        let env = &self.shared.env;
+        let available = env.disk.available_bytes(&env.dir).unwrap_or(u64::MAX);
+        let dead = |segment: &Segment| self.shared.memory.look(|d| d.usage(segment.number).dead);
+        let kept = |segment: &Segment| segment.bytes.saturating_sub(dead(segment));
+        while inputs.len() > 1 && inputs.iter().map(kept).sum::<u64>() > available {
+            inputs.pop();
+        }
+        // One segment without garbage was only to be joined with others.
+        let worth = inputs.len() > 1 || inputs.iter().any(|s| s.needs_rewrite || dead(s) > 0);
+        let needed = inputs.iter().map(kept).sum();
+        if worth && needed > available {
+            return Err(Error::DiskFull { available, needed, dir: env.dir.clone() });
+        }
+        Ok(worth)
     }
 
     /// Seals the active segment when its garbage is worth it.
@@ -894,14 +921,17 @@ impl Maintenance {
     }
 
     fn run_failed(&mut self, e: &Error) {
-        let retry_at_once = matches!(e, Error::Damaged { .. }) && self.back_off == BACK_OFF_MIN;
+        let first = self.back_off == BACK_OFF_MIN;
+        let retry_at_once = matches!(e, Error::Damaged { .. }) && first;
         self.shared.env.metrics.compaction_runs_failed.increment(1);
         if !retry_at_once {
             tracing::warn!(cause = %e, retry_in = ?self.back_off, "compaction failed; the log is as it was");
             self.not_before = self.now() + self.back_off;
         }
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
-        if let Error::Io { .. } = e
+        // Once: the ballast is made again while there is room, and would be given up for ever.
+        if let Error::Io { .. } | Error::DiskFull { .. } = e
+            && first
             && self.give_up_ballast()
         {
             self.not_before = Duration::ZERO;

@@ -4,6 +4,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod fake;
+pub(crate) mod faults;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod live;

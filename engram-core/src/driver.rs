@@ -25,7 +25,7 @@ use upkeep::Upkeep;
 use crate::disk::write_all_at;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::storage::wal::env::{Env, remove_if_there};
+use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine::Quarantine;
 use crate::storage::wal::report::{CompactionStats, WalState};
@@ -485,5 +485,9 @@ pub(crate) fn check_writable(env: &Env) -> Result<()> {
         write_all_at(file.as_ref(), b"x", 0)?;
         disk.remove(&path)
     };
-    check().map_err(|e| Error::io("write to", &env.dir, &e))
+    match check() {
+        // A full disk is no reason not to open: reads and forgets go on.
+        Err(e) if !is_full(&e) => Err(Error::io("write to", &env.dir, &e)),
+        _ => Ok(()),
+    }
 }

@@ -18,8 +18,7 @@ use jiff::Timestamp;
 
 use change::{Answers, Change, Done, What};
 
-use crate::clock::{Clock, Rng};
-use crate::disk::Disk;
+use crate::clock::Rng;
 use crate::driver::Driver;
 use crate::episode::{Draft, check_space, limits};
 use crate::error::{Error, Result};

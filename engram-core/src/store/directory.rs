@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::record::Instant;
 use crate::storage::wal::frame::{Header, Kind};
-use crate::storage::wal::knowledge::{KeyMap, Knowledge, Place, Usage};
+use crate::storage::wal::knowledge::{KeyMap, Place, Usage};
 
 /// An episode's place in the directory.
 #[derive(Debug)]

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
-use crate::storage::wal::env::{Env, remove_if_there};
+use crate::episode::limits::SEGMENT_BYTES_MIN;
+use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
-use crate::storage::wal::prealloc::{ZeroFill, next_segment_bytes};
+use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
 use crate::storage::wal::segment::{
-    FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, SegmentHeader,
-    SegmentName, TEMPORARY_SUFFIX,
+    BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
+    SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
 use crate::storage::wal::survey::{Contents, Fact, Surveyed};
@@ -369,11 +370,11 @@ impl Recovery {
         let offset = bytes.len() as u64;
         let log_bytes = self.report.bytes_scanned;
         let wanted = next_segment_bytes(log_bytes, self.options.segment_bytes_max);
-        let capacity =
-            wanted.max((offset + footer.bytes_with_one_more()).next_multiple_of(1 << 20));
+        let least = (offset + footer.bytes_with_one_more()).next_multiple_of(SEGMENT_BYTES_MIN);
         let name = SegmentName { start: new.start, rewritten: None }.file_name();
-        let spare =
-            ZeroFill::begin(env, &format!("{name}{TEMPORARY_SUFFIX}"), capacity)?.run(env)?;
+        let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+        let spare = make_room(env, &temporary, [wanted.max(least), least])?;
+        let capacity = spare.bytes;
         write_all_at(spare.file.as_ref(), &bytes, 0)?;
         spare.file.sync()?;
         env.disk.rename(&spare.path, &env.wal_path(&name))?;
@@ -408,4 +409,17 @@ pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> Fo
         footer.add(fact.offset, &fact.header);
     }
     footer
+}
+
+/// Makes a zero-filled file. On a full disk a smaller one will do, and the ballast gives way: a
+/// start must succeed there too, so that memories can be read and forgotten.
+fn make_room(env: &Env, name: &str, [wanted, least]: [u64; 2]) -> io::Result<Spare> {
+    let fill = |bytes| ZeroFill::begin(env, name, bytes).and_then(|fill| fill.run(env));
+    match fill(wanted).or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
+        Err(e) if is_full(&e) => {
+            remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME))?;
+            fill(least)
+        }
+        made => made,
+    }
 }

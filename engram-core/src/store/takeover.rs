@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::commit::{Change, Committer, Group, What};
+use super::change::{Answers, Change, Group, What};
+use super::commit::Committer;
 use super::directory::Directory;
 use super::{Condition, Durability, prepare_episode};
 use crate::disk::read_file;
@@ -241,7 +242,7 @@ impl Takeover<'_> {
     }
 
     /// Appends changes durably, whatever durability the store has.
-    fn commit(&mut self, changes: Vec<Result<Change>>) -> Result<super::commit::Answers> {
+    fn commit(&mut self, changes: Vec<Result<Change>>) -> Result<Answers> {
         let mut committer = Committer::new(Durability::Always);
         committer.begin(vec![Group { changes, ticket: () }]);
         let mut answered = committer.run(self.writer, self.memory);

@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering;
 
 use super::env::Env;
 use super::frame::{Header, Kind};
-use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact, Tiling, tile};
+use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::recover::RecoveryProgress;
 use super::scan::{Scanner, Span};
 use super::segment::{
     FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, SegmentHeader, SegmentName,
 };
+use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
 use crate::disk::{Entry, File, Open, read_up_to};
 use crate::error::{Error, Result};

@@ -11,6 +11,8 @@ DATA ?= ./engram-data
 LISTEN ?= 127.0.0.1:7432
 CARGO ?= cargo
 
+# Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
+.PHONY: kill-test flip-test crowd-test soak
 .PHONY: help run demo test quality fmt fmt-check clippy doc licences bench bench-quick chitchat \
 	clean need-rust
 
@@ -75,6 +77,18 @@ licences: need-rust ## licences, sources, banned and doubled crates (deny.toml)
 		echo "cargo-deny is not installed: licences, sources and bans were checked by our own test," \
 			"advisories were not (cargo install --locked cargo-deny)"; \
 	fi
+
+kill-test: need-rust ## SIGKILL under 32 clients, 20 times over on one directory, at two segment sizes
+	ENGRAM_KILL_ROUNDS=20 $(CARGO) test --locked -p engram-cli --test kill_tests -- --nocapture
+
+flip-test: need-rust ## 1,200 single bits flipped in logs of the real binary, each on its own copy
+	ENGRAM_FLIPS=600 $(CARGO) test --locked -p engram-cli --test bit_flip_tests -- --nocapture
+
+crowd-test: need-rust ## 10,000 idle connections while others go on
+	ENGRAM_CROWD=10000 $(CARGO) test --locked -p engram-cli --test socket_tests -- --nocapture
+
+soak: need-rust ## forget 90 % of 200,000 episodes; overwrite the same 10,000 for a long time
+	ENGRAM_SOAK=1 $(CARGO) test --release --locked -p engram-cli --test soak_tests -- --nocapture
 
 bench: need-rust ## measure everything against the limit, up to 4 GB of log (a quarter of an hour)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench

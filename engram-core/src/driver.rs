@@ -4,180 +4,47 @@
 //! writer then pays no hand-over between threads. Everything that decides anything is a step
 //! machine elsewhere; this file only waits, locks and calls.
 
+mod memory;
+mod pending;
+mod replay;
+mod upkeep;
+
 use std::collections::VecDeque;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub(crate) use memory::Memory;
+pub use pending::Pending;
+use pending::Slot;
+pub(crate) use replay::replay;
+use upkeep::Upkeep;
 
 use crate::disk::write_all_at;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::storage::wal::compact::{Compaction, MemoryCell, Progress};
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
-use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::prealloc::{Filled, ZeroFill};
+use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine::Quarantine;
 use crate::storage::wal::report::{CompactionStats, WalState};
-use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segments;
 use crate::storage::wal::writer::Writer;
-use crate::store::commit::{Answers, Committer, DirectoryCell, Group};
+use crate::store::change::{Answers, Change, Group};
+use crate::store::commit::Committer;
 use crate::store::directory::Directory;
-use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
+use crate::store::policy::{Bounds, View, next_job};
 use crate::store::{Durability, Options};
 
 /// How long the log must be quiet before a mark is left.
 const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);
-/// How often maintenance looks while there are changes.
-const MAINTENANCE_EVERY: Duration = Duration::from_millis(100);
-/// How often it looks while there are none.
-const MAINTENANCE_IDLE: Duration = Duration::from_secs(5);
-/// The first pause after a failed compaction; it doubles up to the longest.
-const BACK_OFF_MIN: Duration = Duration::from_secs(1);
-const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 
-/// The directory behind its lock.
-#[derive(Debug, Default)]
-pub(crate) struct Memory(RwLock<Directory>);
-
-impl Memory {
-    pub(crate) fn new(directory: Directory) -> Self {
-        Self(RwLock::new(directory))
-    }
-
-    pub(crate) fn into_inner(self) -> Directory {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks at the directory.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&Directory) -> R) -> R {
-        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl MemoryCell for Memory {
-    fn read(&self, look: &mut dyn FnMut(&dyn Knowledge)) {
-        look(&*self.0.read().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn write(&self, change: &mut dyn FnMut(&mut dyn Knowledge)) {
-        change(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl DirectoryCell for Memory {
-    fn with(&self, look: &mut dyn FnMut(&Directory)) {
-        look(&self.0.read().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn with_mut(&self, change: &mut dyn FnMut(&mut Directory)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Where the answers to a group will be.
-#[derive(Debug, Default)]
-pub(crate) struct Slot {
-    state: Mutex<SlotState>,
-    ready: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct SlotState {
-    answers: Option<Answers>,
-    waker: Option<Waker>,
-}
-
-impl Slot {
-    fn fill(&self, answers: Answers) {
-        let mut state = lock(&self.state);
-        state.answers = Some(answers);
-        let waker = state.waker.take();
-        drop(state);
-        self.ready.notify_one();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn wait(&self) -> Answers {
-        let mut state = lock(&self.state);
-        loop {
-            if let Some(answers) = state.answers.take() {
-                return answers;
-            }
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A change on its way to the disk: block on [`Pending::wait`], or await it.
-///
-/// Dropped, it goes its way all the same; only nobody hears of its end.
-#[derive(Debug)]
-pub struct Pending<T> {
-    slot: Option<Arc<Slot>>,
-    shared: Arc<Shared>,
-    convert: fn(Answers) -> Result<T>,
-    handed_over: bool,
-}
-
-impl<T> Pending<T> {
-    /// Blocks until the change is acknowledged or refused.
-    ///
-    /// # Errors
-    /// Why it was refused, or [`Error::Poisoned`] when its outcome is unknown.
-    pub fn wait(mut self) -> Result<T> {
-        let Some(slot) = self.slot.take() else { return Err(Error::Closed) };
-        if !self.handed_over {
-            self.shared.lead_or_hand_over();
-        }
-        let answers = slot.wait();
-        (self.convert)(answers)
-    }
-
-    fn hand_over(&mut self) {
-        if !self.handed_over {
-            self.handed_over = true;
-            self.shared.wake_writer();
-        }
-    }
-}
-
-impl<T> Future for Pending<T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.hand_over();
-        let Some(slot) = &self.slot else { return Poll::Ready(Err(Error::Closed)) };
-        let mut state = lock(&slot.state);
-        if let Some(answers) = state.answers.take() {
-            drop(state);
-            self.slot = None;
-            return Poll::Ready((self.convert)(answers));
-        }
-        state.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl<T> Drop for Pending<T> {
-    fn drop(&mut self) {
-        if self.slot.is_some() {
-            self.hand_over();
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -286,7 +153,7 @@ impl Driver {
         let driver = Self { shared: Arc::clone(&shared), threads: Mutex::default() };
         let writer = Arc::clone(&shared);
         driver.spawn("engram-writer", move || writer.write_loop())?;
-        driver.spawn("engram-upkeep", move || Maintenance::new(shared).run())?;
+        driver.spawn("engram-upkeep", move || Upkeep::new(shared).run())?;
         Ok(driver)
     }
 
@@ -327,7 +194,7 @@ impl Shared {
     /// Queues changes; they go their way when somebody waits for them or drops the handle.
     pub(crate) fn submit<T>(
         self: &Arc<Self>,
-        changes: Vec<Result<crate::store::commit::Change>>,
+        changes: Vec<Result<Change>>,
         convert: fn(Answers) -> Result<T>,
     ) -> Result<Pending<T>> {
         self.refuse_poisoned()?;
@@ -352,7 +219,7 @@ impl Shared {
             queue.groups.push_back(Group { changes, ticket: Arc::clone(&slot) });
         }
         let shared = Arc::clone(self);
-        Ok(Pending { slot: Some(slot), shared, convert, handed_over: false })
+        Ok(Pending::new(slot, shared, convert))
     }
 
     fn refuse_poisoned(&self) -> Result<()> {
@@ -597,363 +464,6 @@ impl Shared {
     }
 }
 
-/// Spares, ballast and compaction.
-struct Maintenance {
-    shared: Arc<Shared>,
-    spare: Option<ZeroFill>,
-    ballast: Option<ZeroFill>,
-    ballast_wanted: bool,
-    run: Option<Box<Compaction>>,
-    /// Those who asked for a run, and what it did so far.
-    requested: Option<(Vec<Arc<CompactSlot>>, CompactionStats)>,
-    not_before: Duration,
-    back_off: Duration,
-    spare_not_before: Duration,
-    looked_at: u64,
-}
-
-impl Maintenance {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            spare: None,
-            ballast: None,
-            ballast_wanted: true,
-            run: None,
-            requested: None,
-            not_before: Duration::ZERO,
-            back_off: BACK_OFF_MIN,
-            spare_not_before: Duration::ZERO,
-            looked_at: u64::MAX,
-        }
-    }
-
-    fn run(mut self) {
-        loop {
-            let asked = {
-                let mut orders = lock(&self.shared.orders);
-                orders.look = false;
-                (orders.closing, std::mem::take(&mut orders.compact))
-            };
-            let (closing, asked) = asked;
-            if closing {
-                self.stop(asked);
-                return;
-            }
-            if !asked.is_empty() {
-                let (slots, _) =
-                    self.requested.get_or_insert_with(|| (Vec::new(), CompactionStats::default()));
-                slots.extend(asked);
-                self.not_before = Duration::ZERO;
-            }
-            self.trim();
-            let mut busy = self.make_spare();
-            busy |= self.make_ballast();
-            busy |= self.compact();
-            self.gauges();
-            if !busy {
-                self.wait();
-            }
-        }
-    }
-
-    fn now(&self) -> Duration {
-        self.shared.env.clock.elapsed()
-    }
-
-    fn wait(&mut self) {
-        let orders = lock(&self.shared.orders);
-        if orders.closing || orders.look || !orders.compact.is_empty() {
-            return;
-        }
-        let batches = self.shared.batches.load(Ordering::Relaxed);
-        let changed = batches != self.looked_at;
-        self.looked_at = batches;
-        self.shared.maintenance_armed.store(changed, Ordering::Release);
-        let waiting = self.requested.is_some() || self.shared.state() != WalState::Ready;
-        let pause = if changed || waiting { MAINTENANCE_EVERY } else { MAINTENANCE_IDLE };
-        drop(
-            self.shared
-                .maintain
-                .wait_timeout(orders, pause)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-    }
-
-    fn stop(mut self, asked: Vec<Arc<CompactSlot>>) {
-        self.run = None;
-        let requested = self.requested.take().map(|(slots, _)| slots).unwrap_or_default();
-        for slot in requested.into_iter().chain(asked) {
-            answer(&slot, Err(Error::Closed));
-        }
-    }
-
-    /// Gives back the unused ends of sealed segments.
-    fn trim(&self) {
-        let ends = std::mem::take(&mut lock(&self.shared.engine).writer.trim);
-        for (file, bytes) in ends {
-            if let Err(e) = file.set_len(bytes) {
-                tracing::debug!(cause = %e, "a sealed segment keeps its unused end");
-            }
-        }
-    }
-
-    /// One step towards the next spare. Says whether there is more to do.
-    fn make_spare(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let fill = match self.spare.take() {
-            Some(fill) => fill,
-            None => {
-                let (wanted, bytes) = {
-                    let writer = &lock(&shared.engine).writer;
-                    (
-                        writer.poisoned().is_none() && !writer.has_spare(),
-                        writer.next_segment_bytes(),
-                    )
-                };
-                if !wanted || self.now() < self.spare_not_before {
-                    return false;
-                }
-                let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
-                let bytes = if room < bytes * 2 {
-                    crate::episode::limits::SEGMENT_BYTES_MIN
-                } else {
-                    bytes
-                };
-                if room < bytes {
-                    self.spare_not_before = self.now() + MAINTENANCE_EVERY;
-                    return false;
-                }
-                match ZeroFill::begin(&shared.env, SPARE_NAME, bytes) {
-                    Ok(fill) => fill,
-                    Err(e) => return self.spare_failed(&e),
-                }
-            }
-        };
-        match fill.step(&shared.env) {
-            Ok(Filled::More(fill)) => self.spare = Some(fill),
-            Ok(Filled::Done(spare)) => {
-                let writer = &mut lock(&shared.engine).writer;
-                writer.give_spare(spare);
-                shared.publish(writer);
-            }
-            Err(e) => return self.spare_failed(&e),
-        }
-        true
-    }
-
-    fn spare_failed(&mut self, e: &std::io::Error) -> bool {
-        self.spare_not_before = self.now() + MAINTENANCE_EVERY;
-        if !is_full(e) {
-            tracing::debug!(cause = %e, "no spare segment could be made");
-        }
-        false
-    }
-
-    /// Keeps room for compaction on a full disk.
-    fn make_ballast(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        if !self.ballast_wanted && self.ballast.is_none() {
-            return false;
-        }
-        let env = &shared.env;
-        let fill = match self.ballast.take() {
-            Some(fill) => fill,
-            None => {
-                let spare = shared.seen.spare_bytes.load(Ordering::Relaxed);
-                let room = env.disk.available_bytes(&env.dir).unwrap_or(0);
-                if spare == 0 || room < spare * 4 || self.now() < self.spare_not_before {
-                    return false;
-                }
-                let have = env.disk.open(&env.wal_path(BALLAST_NAME), crate::disk::Open::Read);
-                if let Ok(bytes) = have.and_then(|file| file.len())
-                    && bytes >= spare
-                {
-                    self.ballast_wanted = false;
-                    shared.seen.ballast_bytes.store(bytes, Ordering::Relaxed);
-                    return false;
-                }
-                match ZeroFill::begin(env, BALLAST_NAME, spare) {
-                    Ok(fill) => fill,
-                    Err(e) => return self.spare_failed(&e),
-                }
-            }
-        };
-        match fill.step(env) {
-            Ok(Filled::More(fill)) => self.ballast = Some(fill),
-            Ok(Filled::Done(ballast)) => {
-                self.ballast_wanted = false;
-                shared.seen.ballast_bytes.store(ballast.bytes, Ordering::Relaxed);
-            }
-            Err(e) => return self.spare_failed(&e),
-        }
-        true
-    }
-
-    /// Gives the ballast up, so that compaction has room. Says whether there was one.
-    fn give_up_ballast(&mut self) -> bool {
-        let env = &self.shared.env;
-        self.ballast_wanted = true;
-        self.shared.seen.ballast_bytes.store(0, Ordering::Relaxed);
-        remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME)).unwrap_or(false)
-    }
-
-    /// One step of compaction. Says whether there is more to do.
-    fn compact(&mut self) -> bool {
-        if self.shared.state() == WalState::Poisoned {
-            self.finish_request();
-            return false;
-        }
-        if self.run.is_none() && !self.begin_run() {
-            return false;
-        }
-        let Some(mut run) = self.run.take() else { return false };
-        match run.step(&self.shared.memory) {
-            Ok(Progress::More { bytes }) => {
-                self.run = Some(run);
-                self.throttle(bytes);
-            }
-            Ok(Progress::Done(stats)) => self.run_done(&stats),
-            Err(e) => self.run_failed(&e),
-        }
-        true
-    }
-
-    fn begin_run(&mut self) -> bool {
-        let automatic = self.shared.options.compact_automatically;
-        if self.now() < self.not_before || (!automatic && self.requested.is_none()) {
-            return false;
-        }
-        let bounds = self.shared.bounds(self.requested.is_some());
-        self.seal_early(&bounds);
-        let Some(job) = next_job(&self.shared.views(), &bounds) else {
-            self.finish_request();
-            return false;
-        };
-        match self.begin_job(&job) {
-            Ok(run) => {
-                self.run = Some(Box::new(run));
-                true
-            }
-            Err(e) => {
-                self.run_failed(&e);
-                false
-            }
-        }
-    }
-
-    fn begin_job(&mut self, job: &Job) -> Result<Compaction> {
-        let shared = &self.shared;
-        let inputs: Vec<_> =
-            job.numbers.iter().filter_map(|&number| shared.segments.get(number)).collect();
-        let durable = shared.seen.synced_lsn.load(Ordering::Acquire);
-        if shared.state() == WalState::Full {
-            let given_up = self.give_up_ballast();
-            tracing::debug!(given_up, "the disk is full: compaction takes the ballast's room");
-        }
-        let shared = &self.shared;
-        Compaction::begin(
-            Arc::clone(&shared.env),
-            Arc::clone(&shared.segments),
-            Arc::clone(&shared.quarantine),
-            inputs,
-            durable,
-            job.reason,
-        )
-    }
-
-    /// Seals the active segment when its garbage is worth it.
-    fn seal_early(&self, bounds: &Bounds) {
-        let mut engine = lock(&self.shared.engine);
-        let number = engine.writer.active_number();
-        let (active, total) = self.shared.memory.look(|d| (d.usage(number), d.total_usage().live));
-        if !seal_early(active, total, bounds) || engine.writer.poisoned().is_some() {
-            return;
-        }
-        if let Err(e) = engine.writer.sync().and_then(|()| engine.writer.rotate()) {
-            tracing::debug!(cause = %e, "the active segment could not be sealed early");
-        }
-        self.shared.publish(&engine.writer);
-    }
-
-    fn run_done(&mut self, stats: &CompactionStats) {
-        self.back_off = BACK_OFF_MIN;
-        self.shared.env.metrics.compacted(stats);
-        tracing::info!(
-            reason = stats.reason,
-            segments_in = stats.segments_in,
-            frames_kept = stats.frames_kept,
-            frames_dropped = stats.frames_dropped,
-            bytes_reclaimed = stats.bytes_reclaimed,
-            duration_seconds = stats.duration_seconds,
-            "compacted"
-        );
-        if let Some((_, sum)) = &mut self.requested {
-            sum.add(stats);
-        }
-    }
-
-    fn run_failed(&mut self, e: &Error) {
-        let retry_at_once = matches!(e, Error::Damaged { .. }) && self.back_off == BACK_OFF_MIN;
-        self.shared.env.metrics.compaction_runs_failed.increment(1);
-        if !retry_at_once {
-            tracing::warn!(cause = %e, retry_in = ?self.back_off, "compaction failed; the log is as it was");
-            self.not_before = self.now() + self.back_off;
-        }
-        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
-        if let Error::Io { .. } = e
-            && self.give_up_ballast()
-        {
-            self.not_before = Duration::ZERO;
-        }
-        if !retry_at_once && let Some((slots, _)) = self.requested.take() {
-            for slot in slots {
-                answer(&slot, Err(e.clone()));
-            }
-        }
-    }
-
-    fn finish_request(&mut self) {
-        if let Some((slots, mut stats)) = self.requested.take() {
-            "requested".clone_into(&mut stats.reason);
-            for slot in slots {
-                answer(&slot, Ok(stats.clone()));
-            }
-        }
-    }
-
-    /// Waits as long as the rate asks for.
-    fn throttle(&self, bytes: u64) {
-        let rate = self.shared.options.compaction_bytes_per_second_max;
-        if rate == 0 || bytes == 0 || self.requested.is_some() {
-            return;
-        }
-        let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let orders = lock(&self.shared.orders);
-        if !orders.closing {
-            drop(
-                self.shared
-                    .maintain
-                    .wait_timeout(orders, pause)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
-        }
-    }
-
-    fn gauges(&self) {
-        let shared = &self.shared;
-        let metrics = &shared.env.metrics;
-        let (usage, episodes, spaces) =
-            shared.memory.look(|d| (d.total_usage(), d.episodes(), d.spaces_count()));
-        Metrics::set(&metrics.live_bytes, usage.live);
-        Metrics::set(&metrics.dead_bytes, usage.dead);
-        Metrics::set(&metrics.episodes, episodes);
-        Metrics::set(&metrics.spaces, spaces);
-        Metrics::set(&metrics.segments, shared.segments.count());
-        Metrics::set(&metrics.preallocated_bytes, shared.preallocated_bytes());
-    }
-}
-
 impl Shared {
     /// Spares, ballast, and the unused part of the active segment.
     pub(crate) fn preallocated_bytes(&self) -> u64 {
@@ -963,11 +473,6 @@ impl Shared {
             .map(|bytes| bytes.load(Ordering::Relaxed))
             .sum()
     }
-}
-
-fn answer(slot: &CompactSlot, result: Result<CompactionStats>) {
-    *lock(&slot.result) = Some(result);
-    slot.ready.notify_all();
 }
 
 /// Checks that a directory can be written to, before anything is promised.
@@ -980,5 +485,9 @@ pub(crate) fn check_writable(env: &Env) -> Result<()> {
         write_all_at(file.as_ref(), b"x", 0)?;
         disk.remove(&path)
     };
-    check().map_err(|e| Error::io("write to", &env.dir, &e))
+    match check() {
+        // A full disk is no reason not to open: reads and forgets go on.
+        Err(e) if !is_full(&e) => Err(Error::io("write to", &env.dir, &e)),
+        _ => Ok(()),
+    }
 }

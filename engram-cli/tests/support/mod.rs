@@ -2,7 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
+pub(crate) mod chat;
 pub(crate) mod fake;
+pub(crate) mod faults;
+pub(crate) mod files;
+pub(crate) mod http;
+pub(crate) mod live;
+pub(crate) mod rng;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -16,7 +22,8 @@ pub(crate) fn engram(dir: &Path) -> assert_cmd::Command {
     assert_cmd::Command::from_std(plain(dir))
 }
 
-fn plain(dir: &Path) -> Command {
+/// The same, for tests that handle the process themselves.
+pub(crate) fn plain(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_engram"));
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("ENGRAM_")) {

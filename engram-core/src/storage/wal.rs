@@ -15,5 +15,6 @@ pub mod scan;
 pub mod segment;
 pub mod segments;
 pub mod survey;
+pub mod tiling;
 pub mod verdict;
 pub mod writer;

@@ -1,22 +1,18 @@
 //! Opening: lock, recover, take v0.1.0 files over, start the threads.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::directory::Directory;
 use super::{Inner, Options, takeover};
 use crate::disk::Lock;
-use crate::driver::{Driver, Parts, check_writable};
+use crate::driver::{Driver, Parts, check_writable, replay};
 use crate::episode::limits;
 use crate::error::{Error, Result};
 use crate::record::Keys;
 use crate::storage::wal::env::Env;
-use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::SegmentFacts;
-use crate::storage::wal::recover::{RecoverOptions, Recovered, Recovery, RecoveryProgress};
+use crate::storage::wal::recover::{RecoverOptions, Recovered, Recovery};
 use crate::storage::wal::report::RecoveryReport;
-use crate::storage::wal::survey::{Contents, Surveyed, scan};
 
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -76,106 +72,6 @@ fn take_lock(env: &Env) -> Result<Box<dyn Lock>> {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Error::Locked { path, holder: String::new() }),
         Err(e) => Err(Error::io("lock", path, &e)),
-    }
-}
-
-type Scanned = Result<(SegmentFacts, Contents)>;
-
-/// Scans the segments on as many threads as there are cores, and absorbs them in order. A
-/// scanner that runs ahead waits, so that only a few segments' contents are held at once.
-pub(crate) fn replay(
-    env: &Arc<Env>,
-    mut recovery: Recovery,
-    memory: &mut dyn Knowledge,
-    options: &Options,
-) -> Result<Recovery> {
-    let tasks: Vec<Surveyed> = recovery.tasks().to_vec();
-    options.progress.begin(recovery.survey().bytes());
-    let threads = match options.recovery_threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        n => n,
-    };
-    let tolerant = recovery.tolerant();
-    if threads <= 1 || tasks.len() <= 1 {
-        for task in &tasks {
-            let (facts, contents) = scan(env, task, tolerant, &options.progress)?;
-            recovery.absorb(task, facts, contents, memory)?;
-        }
-        return Ok(recovery);
-    }
-    let ahead = Ahead::new(tasks.len(), threads);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(tasks.len()) {
-            scope.spawn(|| ahead.work(env, &tasks, tolerant, &options.progress));
-        }
-        let mut result = Ok(());
-        for (at, task) in tasks.iter().enumerate() {
-            let scanned = ahead.take(at);
-            if result.is_ok() {
-                result = scanned
-                    .and_then(|(facts, contents)| recovery.absorb(task, facts, contents, memory));
-            }
-        }
-        result
-    })?;
-    Ok(recovery)
-}
-
-/// Results of scans, taken in order, made at most a few ahead.
-struct Ahead {
-    next: AtomicUsize,
-    window: usize,
-    state: Mutex<AheadState>,
-    changed: Condvar,
-}
-
-struct AheadState {
-    taken: usize,
-    done: Vec<Option<Scanned>>,
-}
-
-impl Ahead {
-    fn new(tasks: usize, threads: usize) -> Self {
-        let done = (0..tasks).map(|_| None).collect();
-        Self {
-            next: AtomicUsize::new(0),
-            window: threads,
-            state: Mutex::new(AheadState { taken: 0, done }),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn work(&self, env: &Env, tasks: &[Surveyed], tolerant: bool, progress: &RecoveryProgress) {
-        loop {
-            let at = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(task) = tasks.get(at) else { return };
-            {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                while at > state.taken + self.window {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-            let scanned = scan(env, task, tolerant, progress);
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(place) = state.done.get_mut(at) {
-                *place = Some(scanned);
-            }
-            drop(state);
-            self.changed.notify_all();
-        }
-    }
-
-    fn take(&self, at: usize) -> Scanned {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(scanned) = state.done.get_mut(at).and_then(Option::take) {
-                state.taken = at;
-                drop(state);
-                self.changed.notify_all();
-                return scanned;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 }
 

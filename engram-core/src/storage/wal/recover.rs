@@ -7,29 +7,30 @@
 //!
 //! Deliberately absent: decisions ([`super::verdict`], [`super::plan`]).
 
+mod act;
+mod incidents;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use act::{footer_of, new_identity};
+pub(crate) use incidents::log_incident;
+use incidents::{damage_incident, header_incident, missing_incident, tail_incident};
+
 use super::env::{Env, remove_if_there};
 use super::frame::{self, Codec, Header, Kind};
 use super::knowledge::{Knowledge, Place};
-use super::plan::{
-    Continue, Cut, Judgement, Loss, LsnRange, SegmentFacts, gap_after, go_on, judge, push_lsn,
-};
-use super::prealloc::{ZeroFill, next_segment_bytes};
-use super::quarantine::{Keep, Quarantine, incident_id};
-use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport};
-use super::segment::{
-    FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, SegmentHeader,
-    SegmentName, TEMPORARY_SUFFIX,
-};
-use super::segments::{Segment, Segments};
+use super::plan::{Judgement, Loss, LsnRange, SegmentFacts, gap_after, judge, push_lsn};
+use super::quarantine::Quarantine;
+use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
+use super::segment::{FRAMES_START, FooterBuilder, HEADER_OFFSETS, Identity};
+use super::segments::Segments;
 use super::survey::{Contents, Survey, Surveyed, covers};
 use super::verdict::Seen;
-use super::writer::{Active, Writer, active_segment};
-use crate::disk::{File, Open, read_exact_at, write_all_at};
+use super::writer::Writer;
+use crate::disk::File;
 use crate::error::{Error, Result};
 use crate::record::SCHEMA;
 
@@ -253,7 +254,7 @@ impl Recovery {
         let writer = match self.last.take() {
             None => self.begin_log(identity).map_err(io("begin a log in"))?,
             Some((last, contents)) => {
-                self.go_on(last, contents, memory, identity).map_err(io("go on in"))?
+                self.go_on(last, &contents, memory, identity).map_err(io("go on in"))?
             }
         };
         self.report_undecodable();
@@ -313,158 +314,6 @@ impl Recovery {
         }
     }
 
-    fn remove_leftovers(&mut self) -> io::Result<()> {
-        let disk = self.env.disk.as_ref();
-        for name in std::mem::take(&mut self.survey.temporary) {
-            remove_if_there(disk, &self.env.wal_path(&name))?;
-        }
-        for name in std::mem::take(&mut self.survey.returned) {
-            let file = name.file_name();
-            let item = super::report::QuarantineItem {
-                name: file.clone(),
-                bytes: disk.open(&self.env.wal_path(&file), Open::Read)?.len()?,
-                at: self.env.clock.now(),
-                verdict: IncidentKind::Missing,
-                file: file.clone(),
-                offset: 0,
-                restorable: Vec::new(),
-            };
-            self.quarantine.take_file(&self.env.wal_path(&file), &file, &item)?;
-        }
-        Ok(())
-    }
-
-    /// Writes an empty segment over each gap that an operator accepted, so that it is declared.
-    fn fill_accepted_gaps(&mut self, identity: Identity) -> io::Result<()> {
-        for (first, last) in std::mem::take(&mut self.survey.missing) {
-            let header = SegmentHeader {
-                identity,
-                salt: self.env.rng.u64(),
-                start: first,
-                end: last,
-                generation: 1,
-                synced: last,
-                skipped: (first, last),
-                cut: false,
-                accepted_loss: true,
-            };
-            let name = SegmentName { start: first, rewritten: Some((last, 1)) };
-            let mut bytes = header.encode_block();
-            bytes.extend(FooterBuilder::default().finish(header.salt, last, last));
-            let path = self.env.wal_path(&name.file_name());
-            crate::disk::write_file(self.env.disk.as_ref(), &path, &bytes)?;
-            let bytes = bytes.len() as u64;
-            let number = self.segments.new_number();
-            let sealed = true;
-            let (needs_rewrite, keep) = (false, false);
-            let segment = Segment {
-                number,
-                name,
-                header,
-                end: last,
-                bytes,
-                file_bytes: bytes,
-                sealed,
-                needs_rewrite,
-                keep,
-            };
-            self.segments.add(segment, None);
-            self.note(missing_incident(&self.env, (first, last)));
-        }
-        Ok(())
-    }
-
-    /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
-    fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
-        let keep = self.quarantine_damage(judged)?;
-        self.repair_header(&judged.surveyed)?;
-        let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
-        if let Some((footer, at)) = judged.reseal.take().filter(|_| !keep) {
-            let end = judged.judgement.end;
-            let bytes = self.seal(&judged.surveyed, &footer, at, end)?;
-            judged.facts.file_bytes = bytes;
-            needs_rewrite = !judged.judgement.damaged.is_empty();
-        }
-        self.register(judged, needs_rewrite, keep);
-        Ok(())
-    }
-
-    fn register(&self, judged: &Judged, needs_rewrite: bool, keep: bool) {
-        let facts = &judged.facts;
-        let footer_end = facts.footer.as_ref().map(|(offset, _)| *offset);
-        let frames_end = facts.frames.last().map(|f| f.offset + u64::from(f.bytes));
-        let used = footer_end.or(frames_end).unwrap_or(FRAMES_START);
-        let segment = Segment {
-            number: judged.number,
-            name: facts.name,
-            header: facts.header,
-            end: judged.judgement.end,
-            bytes: if facts.footer.is_some() { facts.file_bytes } else { used },
-            file_bytes: facts.file_bytes,
-            sealed: facts.footer.is_some() || judged.judgement.unsealed,
-            needs_rewrite,
-            keep,
-        };
-        self.segments.add(segment, None);
-    }
-
-    /// Copies the damage of a segment to the quarantine. Says whether it must stay in place.
-    fn quarantine_damage(&mut self, judged: &Judged) -> io::Result<bool> {
-        let mut stays = false;
-        let file = judged.facts.name.file_name();
-        for loss in &judged.judgement.damaged {
-            let mut name = None;
-            if loss.bytes > 0 {
-                let keep = Keep {
-                    file: &file,
-                    offset: loss.offset,
-                    bytes: loss.bytes,
-                    verdict: IncidentKind::Damaged,
-                    restorable: Vec::new(),
-                    salt: Some(judged.facts.header.salt),
-                };
-                match self.quarantine.keep(judged.surveyed.file.as_ref(), &keep) {
-                    Ok(kept) => name = Some(kept),
-                    Err(e) => {
-                        stays = true;
-                        tracing::warn!(
-                            file,
-                            cause = %e,
-                            "the quarantine cannot be written; damaged bytes stay where they are"
-                        );
-                    }
-                }
-            }
-            let incident = damage_incident(&self.env, judged, loss, name);
-            self.note(incident);
-        }
-        Ok(stays)
-    }
-
-    /// Writes a damaged header copy again from the good one.
-    fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
-        let file = surveyed.name.file_name();
-        for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
-            if !surveyed.header.bad[copy] {
-                continue;
-            }
-            let keep = Keep {
-                file: &file,
-                offset,
-                bytes: HEADER_COPY_BYTES as u64,
-                verdict: IncidentKind::Damaged,
-                restorable: Vec::new(),
-                salt: Some(surveyed.header.header.salt),
-            };
-            let name = self.quarantine.keep(surveyed.file.as_ref(), &keep)?;
-            self.note(header_incident(&self.env, surveyed, offset, Some(name)));
-            let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
-            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
-            target.sync()?;
-        }
-        Ok(())
-    }
-
     fn describe(&mut self, judged: &Judged) {
         for loss in &judged.judgement.damaged {
             let incident = damage_incident(&self.env, judged, loss, None);
@@ -521,234 +370,13 @@ impl Recovery {
     fn finish_report(&mut self) -> RecoveryReport {
         let mut report = std::mem::take(&mut self.report);
         let took = self.env.clock.elapsed().saturating_sub(self.begun).as_secs_f64();
-        let entries = report.recovered + report.failed.total();
-        report.corruption_rate =
-            if entries == 0 { 0.0 } else { report.failed.total() as f64 / entries as f64 };
+        report.set_corruption_rate();
         report.duration_seconds = took;
-        report.bytes_per_second = if took > 0.0 { report.bytes_scanned as f64 / took } else { 0.0 };
+        if took > 0.0 {
+            report.bytes_per_second = rate(report.bytes_scanned, 1) / took;
+        }
         report
     }
-
-    fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
-        self.new_segment(identity, &NewSegment { start: 1, ..NewSegment::default() })
-    }
-
-    fn go_on(
-        &mut self,
-        mut last: Judged,
-        contents: Contents,
-        memory: &mut dyn Knowledge,
-        identity: Identity,
-    ) -> io::Result<Writer> {
-        let number = last.number;
-        match go_on(&last.facts, &last.judgement) {
-            Continue::Same { offset, next_lsn, mark_offset } => {
-                self.repair_header(&last.surveyed)?;
-                apply_all(memory, &contents, |f| Some(place_of(number, f.offset, f.bytes)));
-                self.go_on_in_place(&last, &contents, offset, next_lsn, mark_offset)
-            }
-            Continue::After { start } => {
-                apply_all(memory, &contents, |f| Some(place_of(number, f.offset, f.bytes)));
-                self.settle(&mut last)?;
-                let new = NewSegment { start, ..NewSegment::default() };
-                self.new_segment(identity, &new)
-            }
-            Continue::Cut(cut) => self.cut(last, &contents, memory, identity, cut),
-        }
-    }
-
-    fn go_on_in_place(
-        &mut self,
-        last: &Judged,
-        contents: &Contents,
-        offset: u64,
-        next_lsn: u64,
-        mark_offset: u64,
-    ) -> io::Result<Writer> {
-        let path = self.env.wal_path(&last.facts.name.file_name());
-        let file = self.env.disk.open(&path, Open::Write)?;
-        // The mark was read, but its page may never have reached the disk.
-        let mut mark = vec![0; usize::try_from(offset - mark_offset).unwrap_or(0)];
-        read_exact_at(file.as_ref(), &mut mark, mark_offset)?;
-        write_all_at(file.as_ref(), &mark, mark_offset)?;
-        file.sync()?;
-        let active = Active {
-            number: last.number,
-            header: last.facts.header,
-            file: Arc::clone(&file),
-            capacity: last.facts.file_bytes.max(offset),
-            offset,
-            footer: footer_of(contents, |_| true),
-        };
-        Ok(self.writer(active, next_lsn))
-    }
-
-    fn writer(&self, active: Active, next_lsn: u64) -> Writer {
-        self.segments.add(active_segment(&active, next_lsn - 1), Some(Arc::clone(&active.file)));
-        let env = Arc::clone(&self.env);
-        let max = self.options.segment_bytes_max;
-        Writer::new(env, Arc::clone(&self.segments), max, active, next_lsn)
-    }
-
-    /// Quarantines the tail, writes the frames after H into a new segment, seals the old one.
-    fn cut(
-        &mut self,
-        mut last: Judged,
-        contents: &Contents,
-        memory: &mut dyn Knowledge,
-        identity: Identity,
-        cut: Cut,
-    ) -> io::Result<Writer> {
-        let mut keep = self.quarantine_damage(&last)?;
-        keep |= self.quarantine_tail(&last)?;
-        let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
-        let survivors: Vec<&super::survey::Fact> =
-            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
-        let mut new = NewSegment {
-            start: cut.start,
-            next_lsn: Some(cut.next_lsn),
-            skipped: cut.skipped.unwrap_or((0, 0)),
-            cut: true,
-            ..NewSegment::default()
-        };
-        for fact in &survivors {
-            let mut payload = vec![0; fact.header.length as usize];
-            let at = fact.offset + frame::HEADER_BYTES_U64;
-            read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
-            new.frames.push((fact.header, payload));
-        }
-        let replaces = cut.start == last.facts.header.start;
-        let writer = self.new_segment(identity, &new)?;
-        let moved_to = writer.active_number();
-        let mut at = FRAMES_START;
-        apply_all(memory, contents, |fact| {
-            if fact.offset >= tail {
-                return None;
-            }
-            if fact.offset < cut.keep_end {
-                return Some(place_of(last.number, fact.offset, fact.bytes));
-            }
-            let place = place_of(moved_to, at, fact.bytes);
-            at += fact.bytes;
-            Some(place)
-        });
-        if replaces {
-            return Ok(writer);
-        }
-        last.judgement.end = cut.start - 1;
-        last.judgement.unsealed = true;
-        if !keep {
-            let footer = footer_of(contents, |offset| offset < cut.keep_end);
-            last.facts.file_bytes =
-                self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
-            last.facts.footer = None;
-        }
-        self.repair_header(&last.surveyed)?;
-        last.facts.frames.retain(|f| f.offset < cut.keep_end);
-        let needs_rewrite = !last.judgement.damaged.is_empty();
-        self.register(&last, needs_rewrite, keep);
-        Ok(writer)
-    }
-
-    /// Says whether the tail must stay in place.
-    fn quarantine_tail(&mut self, last: &Judged) -> io::Result<bool> {
-        let Some(start) = last.judgement.tail_start else { return Ok(false) };
-        let file = last.facts.name.file_name();
-        let keep = Keep {
-            file: &file,
-            offset: start,
-            bytes: last.judgement.tail_end - start,
-            verdict: IncidentKind::Tail,
-            restorable: last.judgement.tail_lsns.clone(),
-            salt: Some(last.facts.header.salt),
-        };
-        let kept = self.quarantine.keep(last.surveyed.file.as_ref(), &keep);
-        if let Err(e) = &kept {
-            tracing::warn!(
-                file,
-                cause = %e,
-                "the quarantine cannot be written; the torn tail stays where it is"
-            );
-        }
-        let stays = kept.is_err();
-        let incident = tail_incident(&self.env, last, kept.ok());
-        self.note(incident);
-        Ok(stays)
-    }
-
-    /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
-    fn seal(
-        &self,
-        surveyed: &Surveyed,
-        footer: &FooterBuilder,
-        at: u64,
-        end: u64,
-    ) -> io::Result<u64> {
-        let path = self.env.wal_path(&surveyed.name.file_name());
-        let file = self.env.disk.open(&path, Open::Write)?;
-        let footer = footer.finish(surveyed.header.header.salt, end, end);
-        write_all_at(file.as_ref(), &footer, at)?;
-        let bytes = at + footer.len() as u64;
-        file.set_len(bytes)?;
-        file.sync()?;
-        Ok(bytes)
-    }
-
-    /// Makes a segment, whole and synced before it gets its name.
-    fn new_segment(&mut self, identity: Identity, new: &NewSegment) -> io::Result<Writer> {
-        let env = &self.env;
-        let next_lsn = new.next_lsn.unwrap_or(new.start);
-        let header = SegmentHeader {
-            identity,
-            salt: env.rng.u64(),
-            start: new.start,
-            end: 0,
-            generation: 0,
-            synced: next_lsn - 1,
-            skipped: new.skipped,
-            cut: new.cut,
-            accepted_loss: false,
-        };
-        let mut bytes = header.encode_block();
-        let mut footer = FooterBuilder::default();
-        for (old, payload) in &new.frames {
-            let frame = Header { salt: header.salt, ..*old };
-            footer.add(bytes.len() as u64, &frame);
-            bytes.extend_from_slice(&frame.encode());
-            bytes.extend_from_slice(payload);
-        }
-        let offset = bytes.len() as u64;
-        let log_bytes = self.report.bytes_scanned;
-        let wanted = next_segment_bytes(log_bytes, self.options.segment_bytes_max);
-        let capacity =
-            wanted.max((offset + footer.bytes_with_one_more()).next_multiple_of(1 << 20));
-        let name = SegmentName { start: new.start, rewritten: None }.file_name();
-        let spare =
-            ZeroFill::begin(env, &format!("{name}{TEMPORARY_SUFFIX}"), capacity)?.run(env)?;
-        write_all_at(spare.file.as_ref(), &bytes, 0)?;
-        spare.file.sync()?;
-        env.disk.rename(&spare.path, &env.wal_path(&name))?;
-        env.disk.sync_dir(&env.wal_dir())?;
-        let number = self.segments.new_number();
-        let active = Active { number, header, file: spare.file, capacity, offset, footer };
-        Ok(self.writer(active, next_lsn))
-    }
-}
-
-#[derive(Debug, Default)]
-struct NewSegment {
-    start: u64,
-    next_lsn: Option<u64>,
-    skipped: LsnRange,
-    cut: bool,
-    frames: Vec<(Header, Vec<u8>)>,
-}
-
-fn new_identity(env: &Env) -> Identity {
-    let mut identity = Identity { store: [0; 16], secret: [0; 16] };
-    env.rng.fill(&mut identity.store);
-    env.rng.fill(&mut identity.secret);
-    identity
 }
 
 fn place_of(segment: u32, offset: u64, bytes: u64) -> Place {
@@ -766,16 +394,6 @@ fn apply_all(
             memory.apply(&fact.header, place, contents.known(fact).as_ref());
         }
     }
-}
-
-fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> FooterBuilder {
-    let mut footer = FooterBuilder::default();
-    let mut facts: Vec<_> = contents.facts.iter().filter(|f| wanted(f.offset)).collect();
-    facts.sort_by_key(|fact| fact.offset);
-    for fact in facts {
-        footer.add(fact.offset, &fact.header);
-    }
-    footer
 }
 
 /// A damaged `Forget` that a footer or its own header names still forgets.
@@ -816,124 +434,6 @@ fn slim(mut judged: Judged) -> Judged {
         footer.frames = Vec::new();
     }
     judged
-}
-
-fn damage_incident(env: &Env, judged: &Judged, loss: &Loss, name: Option<String>) -> Incident {
-    let file = judged.facts.name.file_name();
-    let unreadable = judged
-        .facts
-        .unreadable
-        .iter()
-        .any(|&(at, bytes)| at < loss.offset + loss.bytes && loss.offset < at + bytes);
-    let verdict = if unreadable { IncidentKind::Unreadable } else { IncidentKind::Damaged };
-    let lost = match loss.entries {
-        0 => "no record was lost".to_owned(),
-        1 => format!("1 record was lost (LSN {})", lsn_text(&loss.lsns)),
-        n => format!("{n} records were lost (LSNs {})", lsn_text(&loss.lsns)),
-    };
-    let kept = match &name {
-        Some(name) => format!("; the bytes are kept in the quarantine as {name}"),
-        None => String::new(),
-    };
-    Incident {
-        id: incident_id(verdict, &file, loss.offset, loss.bytes),
-        at: env.clock.now(),
-        verdict,
-        detail: format!(
-            "{} bytes of {file} at {} fail their checksum: {lost}, all else was recovered{kept}; \
-             check the disk, and remember again what was lost",
-            loss.bytes, loss.offset
-        ),
-        file,
-        offset: loss.offset,
-        bytes: loss.bytes,
-        lsns: loss.lsns.iter().map(|&(first, last)| [first, last]).collect(),
-        keys: loss.listed.iter().map(|l| format!("{}:{:016x}", l.kind.name(), l.key)).collect(),
-        quarantined_as: name,
-    }
-}
-
-fn lsn_text(ranges: &[LsnRange]) -> String {
-    let text: Vec<String> = ranges
-        .iter()
-        .map(
-            |&(first, last)| {
-                if first == last { first.to_string() } else { format!("{first} to {last}") }
-            },
-        )
-        .collect();
-    if text.is_empty() { "unknown".into() } else { text.join(", ") }
-}
-
-fn header_incident(env: &Env, surveyed: &Surveyed, offset: u64, name: Option<String>) -> Incident {
-    let file = surveyed.name.file_name();
-    let bytes = HEADER_COPY_BYTES as u64;
-    Incident {
-        id: incident_id(IncidentKind::Damaged, &file, offset, bytes),
-        at: env.clock.now(),
-        verdict: IncidentKind::Damaged,
-        detail: format!(
-            "a copy of the header of {file} at {offset} fails its checksum: no record was lost, \
-             it is written again from the other; check the disk"
-        ),
-        file,
-        offset,
-        bytes,
-        lsns: Vec::new(),
-        keys: Vec::new(),
-        quarantined_as: name,
-    }
-}
-
-fn tail_incident(env: &Env, judged: &Judged, name: Option<String>) -> Incident {
-    let file = judged.facts.name.file_name();
-    let offset = judged.judgement.tail_start.unwrap_or(0);
-    let bytes = judged.judgement.tail_end - offset;
-    let mut lsns = Vec::new();
-    for &lsn in &judged.judgement.tail_lsns {
-        push_lsn(&mut lsns, lsn);
-    }
-    Incident {
-        id: incident_id(IncidentKind::Tail, &file, offset, bytes),
-        at: env.clock.now(),
-        verdict: IncidentKind::Tail,
-        detail: format!(
-            "{bytes} bytes at the end of {file} are the unfinished last write before a crash: \
-             nobody was told that they were kept, so nothing was lost; {} intact records among \
-             them can be brought back with `engram wal quarantine restore`",
-            judged.judgement.tail_lsns.len()
-        ),
-        file,
-        offset,
-        bytes,
-        lsns: lsns.into_iter().map(|(first, last)| [first, last]).collect(),
-        keys: Vec::new(),
-        quarantined_as: name,
-    }
-}
-
-fn missing_incident(env: &Env, (first, last): LsnRange) -> Incident {
-    Incident {
-        id: format!("missing-{first}-{last}"),
-        at: env.clock.now(),
-        verdict: IncidentKind::Missing,
-        file: String::new(),
-        offset: 0,
-        bytes: 0,
-        lsns: vec![[first, last]],
-        keys: Vec::new(),
-        quarantined_as: None,
-        detail: format!("no segment file holds LSNs {first} to {last}"),
-    }
-}
-
-/// Logs an incident, once in its life.
-pub(crate) fn log_incident(incident: &Incident) {
-    let Incident { id, detail, .. } = incident;
-    match incident.verdict {
-        IncidentKind::Tail => tracing::info!(id, "{detail}"),
-        _ => tracing::warn!(id, "{detail}"),
-    }
 }
 
 impl RecoveryProgress {

@@ -1,0 +1,99 @@
+//! Faults from outside the program: a small file system, and system calls that fail.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::live::Live;
+
+/// Says that a test cannot run here, and why.
+pub(crate) fn skip(reason: &str) {
+    // To the real standard error: a captured word would look like a pass.
+    drop(writeln!(std::io::stderr(), "skipped: {reason}"));
+}
+
+/// A file system in memory of a size of its own. Unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct Small {
+    dir: PathBuf,
+}
+
+impl Small {
+    /// Mounts one; `None` where that is not allowed, after saying so.
+    pub(crate) fn mount(dir: &Path, mebibytes: u64) -> Option<Self> {
+        std::fs::create_dir_all(dir).unwrap();
+        let size = format!("size={mebibytes}m");
+        let mount = ["-t", "tmpfs", "-o", &size, "tmpfs"];
+        match Command::new("mount").args(mount).arg(dir).output() {
+            Ok(done) if done.status.success() => Some(Self { dir: dir.to_owned() }),
+            Ok(done) => {
+                let why = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+                skip(&format!("a small file system cannot be mounted (that needs root): {why}"));
+                None
+            }
+            Err(e) => {
+                skip(&format!("a small file system cannot be mounted: {e}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Lazily, so that a server on its way out does not hold it.
+        drop(Command::new("umount").arg("-l").arg(&self.dir).output());
+    }
+}
+
+/// System calls of a running server that fail. They stop failing when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Injection {
+    strace: Child,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Injection {
+    /// Makes calls fail as `strace -e inject=` says; `None` where that cannot be, after saying so.
+    pub(crate) fn on(server: &Live, inject: &str) -> Option<Self> {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={inject}"), "-p"]);
+        command.arg(server.id().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut strace = match command.stderr(Stdio::piped()).spawn() {
+            Ok(strace) => strace,
+            Err(e) => {
+                skip(&format!("strace cannot be started ({e}); apt-get install strace"));
+                return None;
+            }
+        };
+        let mut stderr = BufReader::new(strace.stderr.take().unwrap());
+        let mut said = String::new();
+        while stderr.read_line(&mut said).unwrap() > 0 {
+            if said.contains("attached") {
+                let reader = Some(std::thread::spawn(move || {
+                    stderr.lines().map_while(Result::ok).for_each(drop);
+                }));
+                return Some(Self { strace, reader });
+            }
+        }
+        drop(strace.wait());
+        let refused = ["not permitted", "denied", "not implemented"];
+        assert!(refused.iter().any(|word| said.contains(word)), "strace {inject}: {said}");
+        skip(&format!("strace may not trace here: {}", said.trim()));
+        None
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        // Asked to end, it lets go of the server; killed, it might not.
+        kill_process(Pid::from_child(&self.strace), Signal::TERM).ok();
+        drop(self.strace.wait());
+        if let Some(reader) = self.reader.take() {
+            drop(reader.join());
+        }
+    }
+}

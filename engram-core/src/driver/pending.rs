@@ -1,0 +1,112 @@
+//! A change on its way, as its caller holds it: to block on, or to await.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::{Shared, lock};
+use crate::error::{Error, Result};
+use crate::store::change::Answers;
+
+/// Where the answers to a group will be.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    state: Mutex<SlotState>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    answers: Option<Answers>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    pub(super) fn fill(&self, answers: Answers) {
+        let mut state = lock(&self.state);
+        state.answers = Some(answers);
+        let waker = state.waker.take();
+        drop(state);
+        self.ready.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn wait(&self) -> Answers {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(answers) = state.answers.take() {
+                return answers;
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A change on its way to the disk: block on [`Pending::wait`], or await it.
+///
+/// Dropped, it goes its way all the same; only nobody hears of its end.
+#[derive(Debug)]
+pub struct Pending<T> {
+    slot: Option<Arc<Slot>>,
+    shared: Arc<Shared>,
+    convert: fn(Answers) -> Result<T>,
+    handed_over: bool,
+}
+
+impl<T> Pending<T> {
+    pub(super) fn new(
+        slot: Arc<Slot>,
+        shared: Arc<Shared>,
+        convert: fn(Answers) -> Result<T>,
+    ) -> Self {
+        Self { slot: Some(slot), shared, convert, handed_over: false }
+    }
+
+    /// Blocks until the change is acknowledged or refused.
+    ///
+    /// # Errors
+    /// Why it was refused, or [`Error::Poisoned`] when its outcome is unknown.
+    pub fn wait(mut self) -> Result<T> {
+        let Some(slot) = self.slot.take() else { return Err(Error::Closed) };
+        if !self.handed_over {
+            self.shared.lead_or_hand_over();
+        }
+        let answers = slot.wait();
+        (self.convert)(answers)
+    }
+
+    fn hand_over(&mut self) {
+        if !self.handed_over {
+            self.handed_over = true;
+            self.shared.wake_writer();
+        }
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.hand_over();
+        let Some(slot) = &self.slot else { return Poll::Ready(Err(Error::Closed)) };
+        let mut state = lock(&slot.state);
+        if let Some(answers) = state.answers.take() {
+            drop(state);
+            self.slot = None;
+            return Poll::Ready((self.convert)(answers));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        if self.slot.is_some() {
+            self.hand_over();
+        }
+    }
+}

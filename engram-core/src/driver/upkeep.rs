@@ -1,0 +1,418 @@
+//! The upkeep thread: spares, ballast, compaction, gauges.
+//!
+//! It steps machines and waits between them; what is due is said by [`crate::store::policy`].
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{CompactSlot, Shared, lock};
+use crate::disk::Open;
+use crate::episode::limits::SEGMENT_BYTES_MIN;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::storage::wal::compact::{Compaction, Progress};
+use crate::storage::wal::env::{is_full, remove_if_there};
+use crate::storage::wal::knowledge::Knowledge as _;
+use crate::storage::wal::prealloc::{Filled, ZeroFill};
+use crate::storage::wal::report::{CompactionStats, WalState};
+use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
+use crate::storage::wal::segments::Segment;
+use crate::store::policy::{Bounds, Job, next_job, seal_early};
+
+/// How often maintenance looks while there are changes.
+const MAINTENANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// How often it looks while there are none.
+const MAINTENANCE_IDLE: Duration = Duration::from_secs(5);
+
+/// The first pause after a failed compaction; it doubles up to the longest.
+const BACK_OFF_MIN: Duration = Duration::from_secs(1);
+
+const BACK_OFF_MAX: Duration = Duration::from_mins(1);
+
+/// Spares, ballast and compaction.
+pub(super) struct Upkeep {
+    shared: Arc<Shared>,
+    spare: Option<ZeroFill>,
+    ballast: Option<ZeroFill>,
+    ballast_wanted: bool,
+    run: Option<Box<Compaction>>,
+    /// Those who asked for a run, and what it did so far.
+    requested: Option<(Vec<Arc<CompactSlot>>, CompactionStats)>,
+    not_before: Duration,
+    back_off: Duration,
+    spare_not_before: Duration,
+    looked_at: u64,
+}
+
+impl Upkeep {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            spare: None,
+            ballast: None,
+            ballast_wanted: true,
+            run: None,
+            requested: None,
+            not_before: Duration::ZERO,
+            back_off: BACK_OFF_MIN,
+            spare_not_before: Duration::ZERO,
+            looked_at: u64::MAX,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let asked = {
+                let mut orders = lock(&self.shared.orders);
+                orders.look = false;
+                (orders.closing, std::mem::take(&mut orders.compact))
+            };
+            let (closing, asked) = asked;
+            if closing {
+                self.stop(asked);
+                return;
+            }
+            if !asked.is_empty() {
+                let (slots, _) =
+                    self.requested.get_or_insert_with(|| (Vec::new(), CompactionStats::default()));
+                slots.extend(asked);
+                self.not_before = Duration::ZERO;
+            }
+            self.trim();
+            let mut busy = self.make_spare();
+            busy |= self.make_ballast();
+            busy |= self.compact();
+            self.gauges();
+            if !busy {
+                self.wait();
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.env.clock.elapsed()
+    }
+
+    fn wait(&mut self) {
+        let orders = lock(&self.shared.orders);
+        if orders.closing || orders.look || !orders.compact.is_empty() {
+            return;
+        }
+        let batches = self.shared.batches.load(Ordering::Relaxed);
+        let changed = batches != self.looked_at;
+        self.looked_at = batches;
+        self.shared.maintenance_armed.store(changed, Ordering::Release);
+        let waiting = self.requested.is_some() || self.shared.state() != WalState::Ready;
+        let pause = if changed || waiting { MAINTENANCE_EVERY } else { MAINTENANCE_IDLE };
+        drop(
+            self.shared
+                .maintain
+                .wait_timeout(orders, pause)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    fn stop(mut self, asked: Vec<Arc<CompactSlot>>) {
+        self.run = None;
+        let requested = self.requested.take().map(|(slots, _)| slots).unwrap_or_default();
+        for slot in requested.into_iter().chain(asked) {
+            answer(&slot, Err(Error::Closed));
+        }
+    }
+
+    /// Gives back the unused ends of sealed segments.
+    fn trim(&self) {
+        let ends = std::mem::take(&mut lock(&self.shared.engine).writer.trim);
+        for (file, bytes) in ends {
+            if let Err(e) = file.set_len(bytes) {
+                tracing::debug!(cause = %e, "a sealed segment keeps its unused end");
+            }
+        }
+    }
+
+    /// One step towards the next spare. Says whether there is more to do.
+    fn make_spare(&mut self) -> bool {
+        let fill = match self.spare.take() {
+            Some(fill) => Ok(Some(fill)),
+            None => self.begin_spare(),
+        };
+        let shared = Arc::clone(&self.shared);
+        match fill.and_then(|fill| fill.map(|fill| fill.step(&shared.env)).transpose()) {
+            Ok(None) => return false,
+            Ok(Some(Filled::More(fill))) => self.spare = Some(fill),
+            Ok(Some(Filled::Done(spare))) => {
+                let writer = &mut lock(&shared.engine).writer;
+                writer.give_spare(spare);
+                shared.publish(writer);
+            }
+            Err(e) => return self.spare_failed(&e),
+        }
+        true
+    }
+
+    fn begin_spare(&mut self) -> std::io::Result<Option<ZeroFill>> {
+        let shared = &self.shared;
+        let (wanted, bytes) = {
+            let writer = &lock(&shared.engine).writer;
+            (writer.poisoned().is_none() && !writer.has_spare(), writer.next_segment_bytes())
+        };
+        if !wanted || self.now() < self.spare_not_before {
+            return Ok(None);
+        }
+        let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
+        let bytes = if room < bytes * 2 { SEGMENT_BYTES_MIN } else { bytes };
+        if room < bytes {
+            self.spare_not_before = self.now() + MAINTENANCE_EVERY;
+            return Ok(None);
+        }
+        ZeroFill::begin(&shared.env, SPARE_NAME, bytes).map(Some)
+    }
+
+    fn spare_failed(&mut self, e: &std::io::Error) -> bool {
+        self.spare_not_before = self.now() + MAINTENANCE_EVERY;
+        if !is_full(e) {
+            tracing::debug!(cause = %e, "no spare segment could be made");
+        }
+        false
+    }
+
+    /// Keeps room for compaction on a full disk.
+    fn make_ballast(&mut self) -> bool {
+        let fill = match self.ballast.take() {
+            Some(fill) => Ok(Some(fill)),
+            None => self.begin_ballast(),
+        };
+        let shared = Arc::clone(&self.shared);
+        match fill.and_then(|fill| fill.map(|fill| fill.step(&shared.env)).transpose()) {
+            Ok(None) => return false,
+            Ok(Some(Filled::More(fill))) => self.ballast = Some(fill),
+            Ok(Some(Filled::Done(ballast))) => {
+                self.ballast_wanted = false;
+                shared.seen.ballast_bytes.store(ballast.bytes, Ordering::Relaxed);
+            }
+            Err(e) => return self.spare_failed(&e),
+        }
+        true
+    }
+
+    fn begin_ballast(&mut self) -> std::io::Result<Option<ZeroFill>> {
+        let env = &self.shared.env;
+        let spare = self.shared.seen.spare_bytes.load(Ordering::Relaxed);
+        if !self.ballast_wanted || spare == 0 || self.now() < self.spare_not_before {
+            return Ok(None);
+        }
+        if env.disk.available_bytes(&env.dir).unwrap_or(0) < spare * 4 {
+            return Ok(None);
+        }
+        let have = env.disk.open(&env.wal_path(BALLAST_NAME), Open::Read);
+        if let Ok(bytes) = have.and_then(|file| file.len())
+            && bytes >= spare
+        {
+            self.ballast_wanted = false;
+            self.shared.seen.ballast_bytes.store(bytes, Ordering::Relaxed);
+            return Ok(None);
+        }
+        ZeroFill::begin(env, BALLAST_NAME, spare).map(Some)
+    }
+
+    /// Gives the ballast up, so that compaction has room. Says whether there was one.
+    fn give_up_ballast(&mut self) -> bool {
+        let env = &self.shared.env;
+        self.ballast_wanted = true;
+        self.shared.seen.ballast_bytes.store(0, Ordering::Relaxed);
+        remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME)).unwrap_or(false)
+    }
+
+    /// One step of compaction. Says whether there is more to do.
+    fn compact(&mut self) -> bool {
+        if self.shared.state() == WalState::Poisoned {
+            self.finish_request();
+            return false;
+        }
+        if self.run.is_none() && !self.begin_run() {
+            return false;
+        }
+        let Some(mut run) = self.run.take() else { return false };
+        match run.step(&self.shared.memory) {
+            Ok(Progress::More { bytes }) => {
+                self.run = Some(run);
+                self.throttle(bytes);
+            }
+            Ok(Progress::Done(stats)) => self.run_done(&stats),
+            Err(e) => self.run_failed(&e),
+        }
+        true
+    }
+
+    fn begin_run(&mut self) -> bool {
+        let automatic = self.shared.options.compact_automatically;
+        if self.now() < self.not_before || (!automatic && self.requested.is_none()) {
+            return false;
+        }
+        let bounds = self.shared.bounds(self.requested.is_some());
+        self.seal_early(&bounds);
+        let Some(job) = next_job(&self.shared.views(), &bounds) else {
+            self.finish_request();
+            return false;
+        };
+        match self.begin_job(&job) {
+            Ok(Some(run)) => {
+                self.run = Some(Box::new(run));
+                true
+            }
+            Ok(None) => {
+                self.finish_request();
+                false
+            }
+            Err(e) => {
+                self.run_failed(&e);
+                false
+            }
+        }
+    }
+
+    fn begin_job(&mut self, job: &Job) -> Result<Option<Compaction>> {
+        let shared = &self.shared;
+        let mut inputs: Vec<_> =
+            job.numbers.iter().filter_map(|&number| shared.segments.get(number)).collect();
+        let durable = shared.seen.synced_lsn.load(Ordering::Acquire);
+        if shared.state() == WalState::Full {
+            let given_up = self.give_up_ballast();
+            tracing::debug!(given_up, "the disk is full: compaction takes the ballast's room");
+        }
+        if !self.has_room(&mut inputs)? {
+            return Ok(None);
+        }
+        let shared = &self.shared;
+        Compaction::begin(
+            Arc::clone(&shared.env),
+            Arc::clone(&shared.segments),
+            Arc::clone(&shared.quarantine),
+            inputs,
+            durable,
+            job.reason,
+        )
+        .map(Some)
+    }
+
+    /// Leaves inputs out, the last first, until there is room for what the others keep. Says
+    /// whether a run over these is of use.
+    fn has_room(&self, inputs: &mut Vec<Segment>) -> Result<bool> {
+        let env = &self.shared.env;
+        let available = env.disk.available_bytes(&env.dir).unwrap_or(u64::MAX);
+        let dead = |segment: &Segment| self.shared.memory.look(|d| d.usage(segment.number).dead);
+        let kept = |segment: &Segment| segment.bytes.saturating_sub(dead(segment));
+        while inputs.len() > 1 && inputs.iter().map(kept).sum::<u64>() > available {
+            inputs.pop();
+        }
+        // One segment without garbage was only to be joined with others.
+        let worth = inputs.len() > 1 || inputs.iter().any(|s| s.needs_rewrite || dead(s) > 0);
+        let needed = inputs.iter().map(kept).sum();
+        if worth && needed > available {
+            return Err(Error::DiskFull { available, needed, dir: env.dir.clone() });
+        }
+        Ok(worth)
+    }
+
+    /// Seals the active segment when its garbage is worth it.
+    fn seal_early(&self, bounds: &Bounds) {
+        let mut engine = lock(&self.shared.engine);
+        let number = engine.writer.active_number();
+        let (active, total) = self.shared.memory.look(|d| (d.usage(number), d.total_usage().live));
+        if !seal_early(active, total, bounds) || engine.writer.poisoned().is_some() {
+            return;
+        }
+        if let Err(e) = engine.writer.sync().and_then(|()| engine.writer.rotate()) {
+            tracing::debug!(cause = %e, "the active segment could not be sealed early");
+        }
+        self.shared.publish(&engine.writer);
+    }
+
+    fn run_done(&mut self, stats: &CompactionStats) {
+        self.back_off = BACK_OFF_MIN;
+        self.shared.env.metrics.compacted(stats);
+        tracing::info!(
+            reason = stats.reason,
+            segments_in = stats.segments_in,
+            frames_kept = stats.frames_kept,
+            frames_dropped = stats.frames_dropped,
+            bytes_reclaimed = stats.bytes_reclaimed,
+            duration_seconds = stats.duration_seconds,
+            "compacted"
+        );
+        if let Some((_, sum)) = &mut self.requested {
+            sum.add(stats);
+        }
+    }
+
+    fn run_failed(&mut self, e: &Error) {
+        let first = self.back_off == BACK_OFF_MIN;
+        let retry_at_once = matches!(e, Error::Damaged { .. }) && first;
+        self.shared.env.metrics.compaction_runs_failed.increment(1);
+        if !retry_at_once {
+            tracing::warn!(cause = %e, retry_in = ?self.back_off, "compaction failed; the log is as it was");
+            self.not_before = self.now() + self.back_off;
+        }
+        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+        // Once: the ballast is made again while there is room, and would be given up for ever.
+        if let Error::Io { .. } | Error::DiskFull { .. } = e
+            && first
+            && self.give_up_ballast()
+        {
+            self.not_before = Duration::ZERO;
+        }
+        if !retry_at_once && let Some((slots, _)) = self.requested.take() {
+            for slot in slots {
+                answer(&slot, Err(e.clone()));
+            }
+        }
+    }
+
+    fn finish_request(&mut self) {
+        if let Some((slots, mut stats)) = self.requested.take() {
+            "requested".clone_into(&mut stats.reason);
+            for slot in slots {
+                answer(&slot, Ok(stats.clone()));
+            }
+        }
+    }
+
+    /// Waits as long as the rate asks for.
+    fn throttle(&self, bytes: u64) {
+        let rate = self.shared.options.compaction_bytes_per_second_max;
+        if rate == 0 || bytes == 0 || self.requested.is_some() {
+            return;
+        }
+        let pause = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+        let orders = lock(&self.shared.orders);
+        if !orders.closing {
+            drop(
+                self.shared
+                    .maintain
+                    .wait_timeout(orders, pause)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+    }
+
+    fn gauges(&self) {
+        let shared = &self.shared;
+        let metrics = &shared.env.metrics;
+        let (usage, episodes, spaces) =
+            shared.memory.look(|d| (d.total_usage(), d.episodes(), d.spaces_count()));
+        Metrics::set(&metrics.live_bytes, usage.live);
+        Metrics::set(&metrics.dead_bytes, usage.dead);
+        Metrics::set(&metrics.episodes, episodes);
+        Metrics::set(&metrics.spaces, spaces);
+        Metrics::set(&metrics.segments, shared.segments.count());
+        Metrics::set(&metrics.preallocated_bytes, shared.preallocated_bytes());
+    }
+}
+
+fn answer(slot: &CompactSlot, result: Result<CompactionStats>) {
+    *lock(&slot.result) = Some(result);
+    slot.ready.notify_all();
+}

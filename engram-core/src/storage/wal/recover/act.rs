@@ -1,0 +1,425 @@
+//! What recovery does to the disk, once all is judged.
+//!
+//! The order is the safety: bytes are copied to the quarantine and synced before anything
+//! removes them; a new segment is whole and synced before it gets its name; only then is the
+//! old one cut. Each step, interrupted, leaves what the next recovery brings to the same end.
+
+use std::io;
+use std::sync::Arc;
+
+use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
+use super::{Judged, Recovery, apply_all, place_of};
+use crate::disk::{Open, read_exact_at, write_all_at};
+use crate::episode::limits::SEGMENT_BYTES_MIN;
+use crate::storage::wal::env::{Env, is_full, remove_if_there};
+use crate::storage::wal::frame::{self, Header};
+use crate::storage::wal::knowledge::Knowledge;
+use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
+use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
+use crate::storage::wal::quarantine::Keep;
+use crate::storage::wal::report::{IncidentKind, QuarantineItem};
+use crate::storage::wal::segment::{
+    BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
+    SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
+};
+use crate::storage::wal::segments::Segment;
+use crate::storage::wal::survey::{Contents, Fact, Surveyed};
+use crate::storage::wal::writer::{Active, Writer, active_segment};
+
+impl Recovery {
+    pub(super) fn remove_leftovers(&mut self) -> io::Result<()> {
+        let disk = self.env.disk.as_ref();
+        for name in std::mem::take(&mut self.survey.temporary) {
+            remove_if_there(disk, &self.env.wal_path(&name))?;
+        }
+        for name in std::mem::take(&mut self.survey.returned) {
+            let file = name.file_name();
+            let item = QuarantineItem {
+                name: file.clone(),
+                bytes: disk.open(&self.env.wal_path(&file), Open::Read)?.len()?,
+                at: self.env.clock.now(),
+                verdict: IncidentKind::Missing,
+                file: file.clone(),
+                offset: 0,
+                restorable: Vec::new(),
+            };
+            self.quarantine.take_file(&self.env.wal_path(&file), &file, &item)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an empty segment over each gap that an operator accepted, so that it is declared.
+    pub(super) fn fill_accepted_gaps(&mut self, identity: Identity) -> io::Result<()> {
+        for (first, last) in std::mem::take(&mut self.survey.missing) {
+            let header = SegmentHeader {
+                identity,
+                salt: self.env.rng.u64(),
+                start: first,
+                end: last,
+                generation: 1,
+                synced: last,
+                skipped: (first, last),
+                cut: false,
+                accepted_loss: true,
+            };
+            let name = SegmentName { start: first, rewritten: Some((last, 1)) };
+            let mut bytes = header.encode_block();
+            bytes.extend(FooterBuilder::default().finish(header.salt, last, last));
+            let path = self.env.wal_path(&name.file_name());
+            crate::disk::write_file(self.env.disk.as_ref(), &path, &bytes)?;
+            let bytes = bytes.len() as u64;
+            let number = self.segments.new_number();
+            let sealed = true;
+            let (needs_rewrite, keep) = (false, false);
+            let segment = Segment {
+                number,
+                name,
+                header,
+                end: last,
+                bytes,
+                file_bytes: bytes,
+                sealed,
+                needs_rewrite,
+                keep,
+            };
+            self.segments.add(segment, None);
+            self.note(missing_incident(&self.env, (first, last)));
+        }
+        Ok(())
+    }
+
+    /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
+    pub(super) fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
+        let keep = self.quarantine_damage(judged);
+        self.repair_header(&judged.surveyed)?;
+        let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
+        if let Some((footer, at)) = judged.reseal.take().filter(|_| !keep) {
+            let end = judged.judgement.end;
+            let bytes = self.seal(&judged.surveyed, &footer, at, end)?;
+            judged.facts.file_bytes = bytes;
+            needs_rewrite = !judged.judgement.damaged.is_empty();
+        }
+        self.register(judged, needs_rewrite, keep);
+        Ok(())
+    }
+
+    pub(super) fn register(&self, judged: &Judged, needs_rewrite: bool, keep: bool) {
+        let facts = &judged.facts;
+        let footer_end = facts.footer.as_ref().map(|(offset, _)| *offset);
+        let frames_end = facts.frames.last().map(|f| f.offset + u64::from(f.bytes));
+        let used = footer_end.or(frames_end).unwrap_or(FRAMES_START);
+        let segment = Segment {
+            number: judged.number,
+            name: facts.name,
+            header: facts.header,
+            end: judged.judgement.end,
+            bytes: if facts.footer.is_some() { facts.file_bytes } else { used },
+            file_bytes: facts.file_bytes,
+            sealed: facts.footer.is_some() || judged.judgement.unsealed,
+            needs_rewrite,
+            keep,
+        };
+        self.segments.add(segment, None);
+    }
+
+    /// Copies the damage of a segment to the quarantine. Says whether it must stay in place.
+    fn quarantine_damage(&mut self, judged: &Judged) -> bool {
+        let mut stays = false;
+        let file = judged.facts.name.file_name();
+        for loss in &judged.judgement.damaged {
+            let mut name = None;
+            if loss.bytes > 0 {
+                let keep = Keep {
+                    file: &file,
+                    offset: loss.offset,
+                    bytes: loss.bytes,
+                    verdict: IncidentKind::Damaged,
+                    restorable: Vec::new(),
+                    salt: Some(judged.facts.header.salt),
+                };
+                match self.quarantine.keep(judged.surveyed.file.as_ref(), &keep) {
+                    Ok(kept) => name = Some(kept),
+                    Err(e) => {
+                        stays = true;
+                        tracing::warn!(
+                            file,
+                            cause = %e,
+                            "the quarantine cannot be written; damaged bytes stay where they are"
+                        );
+                    }
+                }
+            }
+            let incident = damage_incident(&self.env, judged, loss, name);
+            self.note(incident);
+        }
+        stays
+    }
+
+    /// Writes a damaged header copy again from the good one.
+    fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
+        let file = surveyed.name.file_name();
+        for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
+            if !surveyed.header.bad[copy] {
+                continue;
+            }
+            let keep = Keep {
+                file: &file,
+                offset,
+                bytes: HEADER_COPY_BYTES as u64,
+                verdict: IncidentKind::Damaged,
+                restorable: Vec::new(),
+                salt: Some(surveyed.header.header.salt),
+            };
+            let name = self.quarantine.keep(surveyed.file.as_ref(), &keep)?;
+            self.note(header_incident(&self.env, surveyed, offset, Some(name)));
+            let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
+            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
+            target.sync()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
+        self.new_segment(identity, &NewSegment { start: 1, ..NewSegment::default() })
+    }
+
+    pub(super) fn go_on(
+        &mut self,
+        mut last: Judged,
+        contents: &Contents,
+        memory: &mut dyn Knowledge,
+        identity: Identity,
+    ) -> io::Result<Writer> {
+        let number = last.number;
+        match go_on(&last.facts, &last.judgement) {
+            Continue::Same { offset, next_lsn, mark_offset } => {
+                self.repair_header(&last.surveyed)?;
+                apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
+                self.go_on_in_place(&last, contents, offset, next_lsn, mark_offset)
+            }
+            Continue::After { start } => {
+                apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
+                self.settle(&mut last)?;
+                let new = NewSegment { start, ..NewSegment::default() };
+                self.new_segment(identity, &new)
+            }
+            Continue::Cut(cut) => self.cut(last, contents, memory, identity, cut),
+        }
+    }
+
+    fn go_on_in_place(
+        &mut self,
+        last: &Judged,
+        contents: &Contents,
+        offset: u64,
+        next_lsn: u64,
+        mark_offset: u64,
+    ) -> io::Result<Writer> {
+        let path = self.env.wal_path(&last.facts.name.file_name());
+        let file = self.env.disk.open(&path, Open::Write)?;
+        // The mark was read, but its page may never have reached the disk.
+        let mut mark = vec![0; usize::try_from(offset - mark_offset).unwrap_or(0)];
+        read_exact_at(file.as_ref(), &mut mark, mark_offset)?;
+        write_all_at(file.as_ref(), &mark, mark_offset)?;
+        file.sync()?;
+        let active = Active {
+            number: last.number,
+            header: last.facts.header,
+            file: Arc::clone(&file),
+            capacity: last.facts.file_bytes.max(offset),
+            offset,
+            footer: footer_of(contents, |_| true),
+        };
+        Ok(self.writer(active, next_lsn))
+    }
+
+    fn writer(&self, active: Active, next_lsn: u64) -> Writer {
+        self.segments.add(active_segment(&active, next_lsn - 1), Some(Arc::clone(&active.file)));
+        let env = Arc::clone(&self.env);
+        let max = self.options.segment_bytes_max;
+        Writer::new(env, Arc::clone(&self.segments), max, active, next_lsn)
+    }
+
+    /// Quarantines the tail, writes the frames after H into a new segment, seals the old one.
+    fn cut(
+        &mut self,
+        mut last: Judged,
+        contents: &Contents,
+        memory: &mut dyn Knowledge,
+        identity: Identity,
+        cut: Cut,
+    ) -> io::Result<Writer> {
+        let mut keep = self.quarantine_damage(&last);
+        keep |= self.quarantine_tail(&last);
+        let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
+        let survivors: Vec<&Fact> =
+            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
+        let mut new = NewSegment {
+            start: cut.start,
+            next_lsn: Some(cut.next_lsn),
+            skipped: cut.skipped.unwrap_or((0, 0)),
+            cut: true,
+            ..NewSegment::default()
+        };
+        for fact in &survivors {
+            let mut payload = vec![0; fact.header.length as usize];
+            let at = fact.offset + frame::HEADER_BYTES_U64;
+            read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
+            new.frames.push((fact.header, payload));
+        }
+        let replaces = cut.start == last.facts.header.start;
+        let writer = self.new_segment(identity, &new)?;
+        let moved_to = writer.active_number();
+        let mut at = FRAMES_START;
+        apply_all(memory, contents, |fact| {
+            if fact.offset >= tail {
+                return None;
+            }
+            if fact.offset < cut.keep_end {
+                return Some(place_of(last.number, fact.offset, fact.bytes));
+            }
+            let place = place_of(moved_to, at, fact.bytes);
+            at += fact.bytes;
+            Some(place)
+        });
+        if replaces {
+            return Ok(writer);
+        }
+        last.judgement.end = cut.start - 1;
+        last.judgement.unsealed = true;
+        if !keep {
+            let footer = footer_of(contents, |offset| offset < cut.keep_end);
+            last.facts.file_bytes =
+                self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
+            last.facts.footer = None;
+        }
+        self.repair_header(&last.surveyed)?;
+        last.facts.frames.retain(|f| f.offset < cut.keep_end);
+        let needs_rewrite = !last.judgement.damaged.is_empty();
+        self.register(&last, needs_rewrite, keep);
+        Ok(writer)
+    }
+
+    /// Says whether the tail must stay in place.
+    fn quarantine_tail(&mut self, last: &Judged) -> bool {
+        let Some(start) = last.judgement.tail_start else { return false };
+        let file = last.facts.name.file_name();
+        let keep = Keep {
+            file: &file,
+            offset: start,
+            bytes: last.judgement.tail_end - start,
+            verdict: IncidentKind::Tail,
+            restorable: last.judgement.tail_lsns.clone(),
+            salt: Some(last.facts.header.salt),
+        };
+        let kept = self.quarantine.keep(last.surveyed.file.as_ref(), &keep);
+        if let Err(e) = &kept {
+            tracing::warn!(
+                file,
+                cause = %e,
+                "the quarantine cannot be written; the torn tail stays where it is"
+            );
+        }
+        let stays = kept.is_err();
+        let incident = tail_incident(&self.env, last, kept.ok());
+        self.note(incident);
+        stays
+    }
+
+    /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
+    fn seal(
+        &self,
+        surveyed: &Surveyed,
+        footer: &FooterBuilder,
+        at: u64,
+        end: u64,
+    ) -> io::Result<u64> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        let file = self.env.disk.open(&path, Open::Write)?;
+        let footer = footer.finish(surveyed.header.header.salt, end, end);
+        write_all_at(file.as_ref(), &footer, at)?;
+        let bytes = at + footer.len() as u64;
+        file.set_len(bytes)?;
+        file.sync()?;
+        Ok(bytes)
+    }
+
+    /// Makes a segment, whole and synced before it gets its name.
+    fn new_segment(&mut self, identity: Identity, new: &NewSegment) -> io::Result<Writer> {
+        let env = &self.env;
+        let next_lsn = new.next_lsn.unwrap_or(new.start);
+        let header = SegmentHeader {
+            identity,
+            salt: env.rng.u64(),
+            start: new.start,
+            end: 0,
+            generation: 0,
+            synced: next_lsn - 1,
+            skipped: new.skipped,
+            cut: new.cut,
+            accepted_loss: false,
+        };
+        let mut bytes = header.encode_block();
+        let mut footer = FooterBuilder::default();
+        for (old, payload) in &new.frames {
+            let frame = Header { salt: header.salt, ..*old };
+            footer.add(bytes.len() as u64, &frame);
+            bytes.extend_from_slice(&frame.encode());
+            bytes.extend_from_slice(payload);
+        }
+        let offset = bytes.len() as u64;
+        let log_bytes = self.report.bytes_scanned;
+        let wanted = next_segment_bytes(log_bytes, self.options.segment_bytes_max);
+        let least = (offset + footer.bytes_with_one_more()).next_multiple_of(SEGMENT_BYTES_MIN);
+        let name = SegmentName { start: new.start, rewritten: None }.file_name();
+        let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+        let spare = make_room(env, &temporary, [wanted.max(least), least])?;
+        let capacity = spare.bytes;
+        write_all_at(spare.file.as_ref(), &bytes, 0)?;
+        spare.file.sync()?;
+        env.disk.rename(&spare.path, &env.wal_path(&name))?;
+        env.disk.sync_dir(&env.wal_dir())?;
+        let number = self.segments.new_number();
+        let active = Active { number, header, file: spare.file, capacity, offset, footer };
+        Ok(self.writer(active, next_lsn))
+    }
+}
+
+#[derive(Debug, Default)]
+struct NewSegment {
+    start: u64,
+    next_lsn: Option<u64>,
+    skipped: LsnRange,
+    cut: bool,
+    frames: Vec<(Header, Vec<u8>)>,
+}
+
+pub(super) fn new_identity(env: &Env) -> Identity {
+    let mut identity = Identity { store: [0; 16], secret: [0; 16] };
+    env.rng.fill(&mut identity.store);
+    env.rng.fill(&mut identity.secret);
+    identity
+}
+
+pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> FooterBuilder {
+    let mut footer = FooterBuilder::default();
+    let mut facts: Vec<_> = contents.facts.iter().filter(|f| wanted(f.offset)).collect();
+    facts.sort_by_key(|fact| fact.offset);
+    for fact in facts {
+        footer.add(fact.offset, &fact.header);
+    }
+    footer
+}
+
+/// Makes a zero-filled file. On a full disk a smaller one will do, and the ballast gives way: a
+/// start must succeed there too, so that memories can be read and forgotten.
+fn make_room(env: &Env, name: &str, [wanted, least]: [u64; 2]) -> io::Result<Spare> {
+    let fill = |bytes| ZeroFill::begin(env, name, bytes).and_then(|fill| fill.run(env));
+    match fill(wanted).or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
+        Err(e) if is_full(&e) => {
+            remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME))?;
+            fill(least)
+        }
+        made => made,
+    }
+}

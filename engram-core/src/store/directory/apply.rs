@@ -1,0 +1,212 @@
+//! How each kind of frame changes the directory.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use super::{Directory, Entry, Floor, Tomb, earliest, index};
+use crate::record::{Instant, Known};
+use crate::storage::wal::frame::Header;
+use crate::storage::wal::knowledge::{Applied, Place};
+
+impl Directory {
+    pub(super) fn remember(
+        &mut self,
+        header: &Header,
+        place: Place,
+        known: Option<&Known<'_>>,
+    ) -> Applied {
+        let (key, lsn) = (header.key, header.lsn);
+        let understood = match known {
+            Some(&Known::Remember { space, id, when, dimension }) => {
+                Some((space, id, when, dimension))
+            }
+            _ => None,
+        };
+        let space = self.count_physical(header.space_key, understood.map_or("", |known| known.0));
+        if self.floor_over(header).is_some() {
+            self.count_under_floor(header.space_key);
+            self.kill(place, Some(0));
+            return Applied::default();
+        }
+        if let Some(tomb) = self.tombs.get_mut(&key).filter(|tomb| tomb.lsn > lsn) {
+            tomb.older = tomb.older.saturating_add(1);
+            self.kill(place, Some(0));
+            return Applied::default();
+        }
+        let unknown = ("", "", Instant { seconds: 0, nanos: 0 }, 0);
+        let (_, id, when, dimension) = understood.unwrap_or(unknown);
+        if let Some(space) = self.spaces.get_mut(index(space))
+            && dimension > 0
+            && space.dimension.is_none()
+        {
+            space.dimension = Some(dimension);
+        }
+        let mut entry = Entry {
+            id: id.into(),
+            key,
+            lsn,
+            when_seconds: when.seconds,
+            when_nanos: when.nanos,
+            space,
+            place,
+            copies: 1,
+            undecodable: understood.is_none().then_some((header.kind, header.schema)),
+        };
+        let mut replaced = false;
+        if let Some(&slot) = self.by_key.get(&key) {
+            if self.slot(slot).is_some_and(|old| old.lsn >= lsn) {
+                self.kill(place, None);
+                if let Some(Some(old)) = self.slots.get_mut(index(slot)) {
+                    old.copies = old.copies.saturating_add(u32::from(old.lsn != lsn));
+                }
+                return Applied::default();
+            }
+            if let Some(old) = self.take_slot(slot) {
+                replaced = old.undecodable.is_none();
+                entry.copies = old.copies.saturating_add(1);
+                // What an undecodable frame means for the older one is not known: keep both.
+                if entry.undecodable.is_none() {
+                    self.kill(old.place, None);
+                }
+            }
+        }
+        self.put_slot(entry);
+        Applied { replaced, forgotten: 0 }
+    }
+
+    pub(super) fn forget(&mut self, header: &Header, place: Place, at: Option<Instant>) -> Applied {
+        let since = Some(at.map_or(0, |at| at.seconds));
+        if self.floor_over(header).is_some() {
+            self.kill(place, Some(0));
+            return Applied::default();
+        }
+        let mut older = 0u32;
+        if let Some(tomb) = self.tombs.get(&header.key).copied() {
+            if tomb.lsn >= header.lsn {
+                self.kill(place, None);
+                return Applied::default();
+            }
+            self.kill(tomb.place, None);
+            older = tomb.older;
+        }
+        let mut forgotten = 0;
+        if let Some(&slot) = self.by_key.get(&header.key)
+            && self.slot(slot).is_some_and(|entry| entry.lsn < header.lsn)
+            && let Some(entry) = self.take_slot(slot)
+        {
+            self.by_key.remove(&header.key);
+            older = older.saturating_add(entry.copies);
+            forgotten = u64::from(entry.undecodable.is_none());
+            self.kill(entry.place, since);
+            if entry.copies > 1 {
+                self.older_versions_forgotten(since);
+            }
+        }
+        let tomb = Tomb { lsn: header.lsn, space_key: header.space_key, place, older };
+        if older == 0 {
+            self.tombs.remove(&header.key);
+            self.kill(place, None);
+        } else {
+            self.tombs.insert(header.key, tomb);
+        }
+        Applied { replaced: false, forgotten }
+    }
+
+    pub(super) fn forget_space(
+        &mut self,
+        header: &Header,
+        place: Place,
+        at: Option<Instant>,
+        name: &str,
+    ) -> Applied {
+        let number = self.space_number(header.space_key, name);
+        let since = Some(at.map_or(0, |at| at.seconds));
+        let old_floor = self.spaces.get(index(number)).and_then(|space| space.floor);
+        if old_floor.is_some_and(|floor| floor.lsn >= header.lsn) {
+            self.kill(place, None);
+            return Applied::default();
+        }
+        if let Some(floor) = old_floor.filter(|floor| floor.needed) {
+            self.kill(floor.place, None);
+        }
+        let slots: Vec<u32> = self
+            .by_key
+            .values()
+            .copied()
+            .filter(|&slot| {
+                self.slot(slot).is_some_and(|e| e.space == number && e.lsn < header.lsn)
+            })
+            .collect();
+        let mut forgotten = 0u64;
+        for slot in slots {
+            if let Some(entry) = self.take_slot(slot) {
+                self.by_key.remove(&entry.key);
+                forgotten = forgotten.saturating_add(u64::from(entry.undecodable.is_none()));
+                self.kill(entry.place, since);
+            }
+        }
+        let covered: Vec<(u64, Place)> = self
+            .tombs
+            .iter()
+            .filter(|(_, tomb)| tomb.space_key == header.space_key && tomb.lsn < header.lsn)
+            .map(|(&key, tomb)| (key, tomb.place))
+            .collect();
+        for (key, tomb_place) in covered {
+            self.tombs.remove(&key);
+            self.kill(tomb_place, None);
+        }
+        let mut dead_definition = None;
+        let mut needed = false;
+        if let Some(space) = self.spaces.get_mut(index(number)) {
+            if space.defined.is_some_and(|(lsn, _)| lsn < header.lsn) {
+                dead_definition = space.defined.take();
+            }
+            if space.defined.is_none() {
+                space.dimension = None;
+            }
+            let older = space.physical;
+            needed = older > 0;
+            space.floor = Some(Floor { lsn: header.lsn, place, older, needed });
+        }
+        if let Some((_, definition)) = dead_definition {
+            self.kill(definition, since);
+        }
+        if !needed {
+            self.kill(place, None);
+        }
+        self.older_versions_forgotten(since);
+        Applied { replaced: false, forgotten }
+    }
+
+    /// Dead bytes may be older versions of what was just forgotten: they are due as well.
+    pub(super) fn older_versions_forgotten(&mut self, since: Option<i64>) {
+        for usage in self.usage.values_mut().filter(|usage| usage.dead > 0) {
+            usage.forgotten_since = earliest(usage.forgotten_since, since);
+        }
+    }
+
+    pub(super) fn define_space(
+        &mut self,
+        header: &Header,
+        place: Place,
+        name: &str,
+        dimension: u32,
+    ) {
+        let number = self.count_physical(header.space_key, name);
+        if self.floor_over(header).is_some() {
+            self.count_under_floor(header.space_key);
+            self.kill(place, Some(0));
+            return;
+        }
+        let Some(space) = self.spaces.get_mut(index(number)) else { return };
+        let dead = match space.defined {
+            Some((lsn, _)) if lsn >= header.lsn => Some(place),
+            old => {
+                space.defined = Some((header.lsn, place));
+                space.dimension = Some(dimension);
+                old.map(|(_, old_place)| old_place)
+            }
+        };
+        if let Some(dead) = dead {
+            self.kill(dead, None);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How a store is opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Rng, SystemClock, SystemRng};
+use crate::disk::Disk;
+use crate::disk::real::RealDisk;
+use crate::episode::limits;
+use crate::metrics::Metrics;
+use crate::storage::wal::recover::RecoveryProgress;
+use crate::storage::wal::report::RecoveryMode;
+
+/// When an acknowledged change is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Acknowledged means synced.
+    #[default]
+    Always,
+    /// Acknowledged means written; synced at least this often.
+    Interval(Duration),
+    /// Acknowledged means written; synced when the system likes.
+    Never,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// When an acknowledged change is on disk.
+    pub durability: Durability,
+    /// What recovery does about damage.
+    pub recovery: RecoveryMode,
+    /// LSN ranges to go on without, when they are missing or unreadable.
+    pub accept_loss: Vec<(u64, u64)>,
+    /// Largest segment, in bytes.
+    pub segment_bytes: u64,
+    /// Most changes that may wait for the writer.
+    pub queue_max: usize,
+    /// Fastest that compaction may copy, in bytes per second; 0 for no limit.
+    pub compaction_bytes_per_second_max: u64,
+    /// Longest that forgotten bytes stay in the log.
+    pub forget_erase_max: Duration,
+    /// Whether compaction runs by itself.
+    pub compact_automatically: bool,
+    /// Threads that read the log at recovery; 0 for as many as there are cores.
+    pub recovery_threads: usize,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub rng: Arc<dyn Rng>,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// Recovery's progress, for whoever watches.
+    pub progress: Arc<RecoveryProgress>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Always,
+            recovery: RecoveryMode::Salvage,
+            accept_loss: Vec::new(),
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            queue_max: 65_536,
+            compaction_bytes_per_second_max: 0,
+            forget_erase_max: Duration::from_hours(24),
+            compact_automatically: true,
+            recovery_threads: 0,
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(SystemClock::default()),
+            rng: Arc::new(SystemRng),
+            metrics: Arc::new(Metrics::noop()),
+            progress: Arc::new(RecoveryProgress::default()),
+        }
+    }
+}
+
+impl std::fmt::Display for Durability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::Interval(every) => write!(f, "interval={}ms", every.as_millis()),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}

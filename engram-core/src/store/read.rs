@@ -1,0 +1,190 @@
+//! Reading: content stays in the log, and is read by position and verified at every read.
+
+use super::Store;
+use super::answers::{ListQuery, Page};
+use super::directory::{Entry, TimeCursor};
+use crate::disk::read_exact_at;
+use crate::episode::{StoredEpisode, limits};
+use crate::error::{Error, Result};
+use crate::record::{self, Instant, Record};
+use crate::storage::wal::frame::{self, HEADER_BYTES, Header};
+use crate::storage::wal::knowledge::Place;
+
+/// Tries to read a frame before the place that memory gives is believed to be wrong.
+const READ_TRIES: usize = 8;
+/// Episodes looked at under one lock while listing.
+const LIST_CHUNK: usize = 256;
+
+impl Store {
+    /// One episode, read from the log and verified.
+    ///
+    /// # Errors
+    /// [`Error::NoEpisode`]; [`Error::Damaged`] and [`Error::Undecodable`] where its bytes
+    /// cannot be given back.
+    pub fn get(&self, space: &str, id: &str) -> Result<StoredEpisode> {
+        let none = || Error::NoEpisode { space: space.to_owned(), id: id.to_owned() };
+        let key = self.inner.keys.episode(space, id);
+        let found = self.read_entry(key, |entry| {
+            if entry.undecodable().is_none() && *entry.id != *id { None } else { Some(()) }
+        })?;
+        found.ok_or_else(none)
+    }
+
+    /// Episodes of a space, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]; [`Error::Limit`] for the limit, the cursor, or a range that ends
+    /// before it begins.
+    pub fn list(&self, space: &str, query: &ListQuery) -> Result<Page> {
+        let limit = check_list(query)?;
+        let space_key = self.inner.keys.space(space);
+        let memory = &self.inner.driver.shared.memory;
+        if memory.look(|directory| directory.space_episodes(space_key)).is_none() {
+            return Err(Error::NoSpace { space: space.to_owned() });
+        }
+        let mut before = query.cursor.as_deref().map(parse_cursor).transpose()?;
+        let (from, to) = (query.from.map(Instant::from), query.to.map(Instant::from));
+        let mut page = Page::default();
+        loop {
+            let chunk: Vec<(TimeCursor, u64)> = memory.look(|directory| {
+                directory
+                    .newest_first(space_key, from, to, before)
+                    .take(LIST_CHUNK)
+                    .map(|(cursor, entry)| (cursor, self.inner.keys.episode(space, &entry.id)))
+                    .collect()
+            });
+            let last = chunk.len() < LIST_CHUNK;
+            for (cursor, key) in chunk {
+                before = Some(cursor);
+                // It may have been forgotten or replaced since we looked.
+                let same = |entry: &Entry| (entry.lsn == cursor.lsn).then_some(());
+                let Some(stored) = self.read_entry(key, same)? else { continue };
+                if wanted(&stored, query) {
+                    page.episodes.push(stored);
+                }
+                if page.episodes.len() == limit {
+                    page.next_cursor = Some(format_cursor(cursor));
+                    return Ok(page);
+                }
+            }
+            if last {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Reads the frame of a key, if it has an entry and `accept` takes it.
+    fn read_entry(
+        &self,
+        key: u64,
+        accept: impl Fn(&Entry) -> Option<()>,
+    ) -> Result<Option<StoredEpisode>> {
+        let shared = &self.inner.driver.shared;
+        let mut failed = None;
+        for _ in 0..READ_TRIES {
+            let found = shared.memory.look(|directory| {
+                let entry = directory.get(key)?;
+                accept(entry)?;
+                Some((entry.place, entry.lsn, entry.undecodable()))
+            });
+            let Some((place, lsn, undecodable)) = found else { return Ok(None) };
+            if let Some((kind, schema)) = undecodable {
+                return Err(Error::Undecodable { lsn, kind: kind.0, schema });
+            }
+            // Compaction may have moved the frame since we looked: then look again.
+            match self.read_place(place, key, lsn) {
+                Ok(Some(stored)) => return Ok(Some(stored)),
+                Ok(None) => {}
+                Err(e) => {
+                    if failed.replace((place, e)).is_some_and(|(old, _)| old == place) {
+                        break;
+                    }
+                }
+            }
+        }
+        let Some((place, e)) = failed else { return Err(Error::Closed) };
+        if matches!(e, Error::Damaged { .. }) {
+            // Compaction quarantines and names it.
+            shared.segments.update(place.segment, |segment| segment.needs_rewrite = segment.sealed);
+            shared.wake_maintenance();
+        }
+        Err(e)
+    }
+
+    fn read_place(&self, place: Place, key: u64, lsn: u64) -> Result<Option<StoredEpisode>> {
+        let shared = &self.inner.driver.shared;
+        let name = || {
+            let segment = shared.segments.get(place.segment);
+            segment.map_or_else(String::new, |segment| segment.name.file_name())
+        };
+        let io = |e: std::io::Error| Error::io("read", self.env().wal_path(&name()), &e);
+        let Some(file) = shared.segments.file(place.segment).map_err(io)? else { return Ok(None) };
+        let mut bytes = vec![0; place.bytes as usize];
+        read_exact_at(file.as_ref(), &mut bytes, u64::from(place.offset)).map_err(io)?;
+        let damaged = || Error::Damaged { file: name(), offset: u64::from(place.offset), lsn };
+        let header = Header::decode(&bytes).ok_or_else(damaged)?;
+        let payload = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        if header.lsn != lsn || header.key != key || header.payload_crc != frame::crc(payload) {
+            return Err(damaged());
+        }
+        let undecodable = || Error::Undecodable { lsn, kind: header.kind.0, schema: header.schema };
+        let Some(Record::Remember(remember)) = record::decode(&header, payload) else {
+            return Err(undecodable());
+        };
+        let (episode, recorded_at) = remember.episode().ok_or_else(undecodable)?;
+        let space = remember.space.to_owned();
+        Ok(Some(StoredEpisode { space, lsn, recorded_at, episode }))
+    }
+}
+
+fn check_list(query: &ListQuery) -> Result<usize> {
+    let limit = query.limit.unwrap_or(limits::LIST_DEFAULT);
+    if !(1..=limits::LIST_MAX).contains(&limit) {
+        return Err(Error::Limit {
+            field: "limit",
+            problem: "out of range",
+            bound: format!("1 to {}", limits::LIST_MAX),
+            value: limit.to_string(),
+            too_large: false,
+        });
+    }
+    if let (Some(from), Some(to)) = (query.from, query.to)
+        && from > to
+    {
+        return Err(Error::Limit {
+            field: "to",
+            problem: "before `from`",
+            bound: format!("not before {from}"),
+            value: to.to_string(),
+            too_large: false,
+        });
+    }
+    Ok(limit)
+}
+
+fn wanted(stored: &StoredEpisode, query: &ListQuery) -> bool {
+    let who = query.who.as_ref().is_none_or(|who| stored.episode.who.contains(who));
+    let place = query.place.as_ref().is_none_or(|p| stored.episode.place.as_ref() == Some(p));
+    who && place
+}
+
+fn format_cursor(cursor: TimeCursor) -> String {
+    format!("{:x}.{:x}.{:x}", cursor.when.seconds, cursor.when.nanos, cursor.lsn)
+}
+
+fn parse_cursor(text: &str) -> Result<TimeCursor> {
+    let parse = || {
+        let mut parts = text.split('.');
+        let seconds = u64::from_str_radix(parts.next()?, 16).ok()?.cast_signed();
+        let nanos = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let lsn = u64::from_str_radix(parts.next()?, 16).ok()?;
+        parts.next().is_none().then_some(TimeCursor { when: Instant { seconds, nanos }, lsn })
+    };
+    parse().ok_or_else(|| Error::Limit {
+        field: "cursor",
+        problem: "not one of ours",
+        bound: "the next_cursor of the page before".into(),
+        value: format!("{:?}", text.chars().take(40).collect::<String>()),
+        too_large: false,
+    })
+}

@@ -198,6 +198,7 @@ struct State {
     calls: BTreeMap<Op, u64>,
     changing_calls: u64,
     crash_at: Option<u64>,
+    fail_at: Option<(u64, Kind)>,
     capacity: Option<u64>,
     available: Option<u64>,
 }
@@ -306,6 +307,17 @@ impl MemDisk {
         state.crash_at = Some(state.changing_calls + n);
     }
 
+    /// Fails the `n`-th changing call from now (0 is the next), whatever it is, once.
+    pub fn fail_at(&self, n: u64, kind: Kind) {
+        let mut state = self.state();
+        state.fail_at = Some((state.changing_calls + n, kind));
+    }
+
+    /// Whether the call chosen by [`MemDisk::fail_at`] has come.
+    pub fn has_failed(&self) -> bool {
+        self.state().fail_at.is_none()
+    }
+
     /// Whether it has crashed.
     pub fn is_crashed(&self) -> bool {
         self.core.crashed.load(Ordering::SeqCst)
@@ -378,6 +390,9 @@ impl Core {
             if state.crash_at.is_some_and(|at| number >= at) {
                 self.crashed.store(true, Ordering::SeqCst);
                 return Err(dead());
+            }
+            if let Some((_, kind)) = state.fail_at.take_if(|(at, _)| *at == number) {
+                return Err(kind.error());
             }
         }
         let text = path.to_string_lossy();

@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// Which calls fail: those of `op` on a path that contains `path`, from the `first` on (0 is
+/// Which calls fail (a file goes by the path that it was opened under): those of `op` on a path that contains `path`, from the `first` on (0 is
 /// the next), `times` of them.
 #[derive(Debug, Clone)]
 pub struct Fault {

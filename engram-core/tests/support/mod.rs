@@ -151,7 +151,7 @@ pub fn contents(store: &Store) -> Contents {
 
 /// Waits, without a clock, until something that another thread does has happened.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    for _ in 0..200_000_000u64 {
+    for _ in 0..20_000_000u64 {
         if happened() {
             return;
         }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use engram_core::disk::Disk;
 use engram_core::inspect::{self, FrameDump};
 use engram_core::metrics::Metrics;
-use engram_core::storage::wal::report::RecoveryReport;
-use engram_core::{Condition, Draft, Options, Store};
+use engram_core::storage::wal::report::{RecoveryMode, RecoveryReport};
+use engram_core::{Condition, Draft, Error, Options, Store};
 
-use support::disk::{Image, MemDisk};
+use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
 use support::gauges::Figures;
 use support::hush::warnings_of;
-use support::{Contents, DIR, contents, forget, mix, open, options, remember};
+use support::{Contents, DIR, contents, forget, mix, open, options, remember, wal};
 
 /// A log at rest and what it says.
 struct Sample {
@@ -226,4 +226,294 @@ fn a_bit_flipped_after_a_clean_stop_costs_at_most_the_frame_it_hits() {
     let sample = closed_sample(20);
     let path = sample.file(".seg");
     check_flips(&sample, &path, &sampled(&bytes_in_use(&sample.image, &path), 7));
+}
+
+/// A crashed log that was hit in many places: a forget in a sealed segment, a header copy, a
+/// frame below the synced LSN in the last segment, and its last frame torn.
+fn wounded() -> Image {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "victim", "forgotten by a frame that is damaged");
+    for n in 0..30 {
+        remember(&store, &format!("a{n}"), format!("{n} ").repeat(8000));
+    }
+    forget(&store, "victim");
+    for n in 0..60 {
+        remember(&store, &format!("b{n}"), format!("{n} ").repeat(8000));
+    }
+    assert!(store.wal().segments.len() >= 2);
+    let mut image = disk.crash(Unsynced::Kept).image();
+    image.retain(|path, _| !path.ends_with("spare"));
+    let frames = frames_of(&MemDisk::of(&image));
+    let hit = frames.iter().find(|frame| frame.kind == "forget").unwrap();
+    let path = wal(&hit.file);
+    assert!(frames.iter().any(|frame| frame.kind == "footer" && frame.file == hit.file));
+    let bytes = image.get_mut(&path).unwrap();
+    bytes[usize::try_from(hit.offset).unwrap() + 70] ^= 4;
+    bytes[20] ^= 1;
+    let last = frames.iter().rfind(|frame| frame.kind == "remember").unwrap();
+    let within: Vec<_> = frames.iter().filter(|frame| frame.file == last.file).collect();
+    let below = within[within.len() / 2];
+    let bytes = image.get_mut(&wal(&last.file)).unwrap();
+    bytes[usize::try_from(below.offset).unwrap() + 3] ^= 4;
+    let torn = usize::try_from(last.offset).unwrap() + 200;
+    bytes[torn..].fill(0);
+    image
+}
+
+/// What recovery leaves: the memory, its incidents, and what is in the quarantine.
+fn outcome(disk: &Arc<MemDisk>, store: &Store) -> (Vec<(String, u64)>, Vec<String>, Vec<String>) {
+    let mut incidents: Vec<String> = store.incidents().into_iter().map(|i| i.id).collect();
+    incidents.sort();
+    let mut kept: Vec<String> = store.quarantine().unwrap().into_iter().map(|i| i.name).collect();
+    kept.sort();
+    let image = disk.image();
+    let left = image.keys().filter(|path| path.to_string_lossy().ends_with(".tmp"));
+    let left: Vec<_> = left.filter(|path| !path.ends_with("spare.tmp")).collect();
+    assert!(left.iter().all(|path| path.starts_with("/data/quarantine")), "{left:?}");
+    let memory = contents(store).into_iter().map(|((_, id), (lsn, _))| (id, lsn)).collect();
+    (memory, incidents, kept)
+}
+
+#[test]
+fn recovery_interrupted_at_any_call_and_run_again_ends_in_the_same_state() {
+    let image = wounded();
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    let report = store.recovery_report();
+    let reference = outcome(&disk, &store);
+    assert_eq!((report.failed.damaged, report.failed.tail), (2, 1), "{report:?}");
+    assert_eq!(reference.1.len(), 4, "{:?}", reference.1);
+    drop(store);
+    for n in 0.. {
+        let disk = MemDisk::of(&image);
+        disk.say_available(0);
+        disk.crash_at(n);
+        let opened = Store::open(DIR, options(&disk));
+        if !disk.is_crashed() {
+            assert!(opened.is_ok() && n > 20, "only {n} calls");
+            return;
+        }
+        for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn(n), Unsynced::Torn(!n)] {
+            let at = format!("crash at call {n}, unsynced {unsynced:?}");
+            let disk = disk.crash(unsynced);
+            let store = Store::open(DIR, options(&disk)).unwrap_or_else(|e| panic!("{e}, {at}"));
+            assert_eq!(outcome(&disk, &store), reference, "{at}");
+            store.compact_from_memory().unwrap();
+            assert_eq!(outcome(&disk, &store), reference, "{at}");
+            drop(store);
+            let (store, warnings) = warnings_of(|| open(&disk));
+            assert_eq!(warnings, Vec::<String>::new(), "{at}");
+            assert_eq!(outcome(&disk, &store), reference, "{at}");
+            let report = store.recovery_report();
+            assert!(report.failed.total() == 0 && report.incidents.is_empty(), "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_forget_in_a_sealed_segment_still_forgets() {
+    let disk = MemDisk::of(&wounded());
+    for _ in 0..3 {
+        let store = open(&disk);
+        let known: Vec<String> = contents(&store).into_keys().map(|(_, id)| id).collect();
+        assert!(!known.contains(&"victim".to_owned()));
+        store.compact_from_memory().unwrap();
+        assert!(!contents(&store).contains_key(&("s".to_owned(), "victim".to_owned())));
+    }
+}
+
+#[test]
+fn strict_recovery_refuses_damage_and_changes_nothing() {
+    let image = wounded();
+    let disk = MemDisk::of(&image);
+    let strict = || Options { recovery: RecoveryMode::Strict, ..options(&disk) };
+    let refused = Store::open(DIR, strict()).unwrap_err();
+    assert!(matches!(refused, Error::Strict { .. }), "{refused}");
+    let mut after = disk.image();
+    after.remove(Path::new("/data/LOCK"));
+    let mut before = image.clone();
+    before.remove(Path::new("/data/LOCK"));
+    assert_eq!(after, before);
+    let store = open(&disk);
+    store.compact_from_memory().unwrap();
+    drop(store);
+    drop(Store::open(DIR, strict()).unwrap());
+}
+
+#[test]
+fn a_torn_tail_is_no_loss_and_its_whole_frames_can_be_brought_back() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..5 {
+        remember(&store, &format!("e{n}"), "acknowledged");
+    }
+    let drafts = (0..6).map(|n| Ok(support::draft(&format!("t{n}"), "in the last batch")));
+    store.remember_batch("s", drafts.collect(), Condition::Any).unwrap().wait().unwrap();
+    let mut image = disk.crash(Unsynced::Kept).image();
+    image.retain(|path, _| is_segment(path));
+    // What an idle mark says does not matter here.
+    let mut frames = frames_of(&MemDisk::of(&image));
+    frames.retain(|frame| frame.kind == "remember");
+    let path = wal(&frames[0].file);
+    let start = usize::try_from(frames[5].offset).unwrap();
+    let end = usize::try_from(frames[10].offset + frames[10].bytes).unwrap();
+    for cut in (start..end).step_by(3) {
+        let mut image = image.clone();
+        image.get_mut(&path).unwrap()[cut..].fill(0);
+        check_tail(&image, &frames, cut);
+    }
+    // The first of the batch torn, the rest whole: another order of sectors.
+    let mut image = image.clone();
+    image.get_mut(&path).unwrap()[start..start + 40].fill(0);
+    image.get_mut(&path).unwrap()[end..].fill(0);
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    assert_eq!((contents(&store).len(), store.recovery_report().failed.damaged), (5, 0));
+    let kept = store.quarantine().unwrap();
+    assert_eq!((kept.len(), kept[0].restorable.len()), (1, 5));
+    assert_eq!(store.quarantine_restore(&kept[0].name).unwrap(), (5, 0));
+    assert_eq!(contents(&store).len(), 10);
+    assert_eq!(store.quarantine_restore(&kept[0].name).unwrap(), (0, 5));
+}
+
+fn check_tail(image: &Image, frames: &[FrameDump], cut: usize) {
+    let disk = MemDisk::of(image);
+    disk.say_available(0);
+    let whole = frames.iter().filter(|f| f.offset + f.bytes <= cut as u64).count();
+    let before = look(&disk);
+    let store = open(&disk);
+    let report = store.recovery_report();
+    assert_eq!(before, comparable(&report), "cut at {cut}");
+    let memory = contents(&store);
+    assert_eq!(memory.len(), whole, "cut at {cut}");
+    assert_eq!((report.failed.damaged, report.lost_lsns.len()), (0, 0), "cut at {cut}");
+    let highest = frames.iter().map(|frame| frame.lsn).filter(|&lsn| lsn <= report.head_lsn);
+    let next = remember(&store, "next", "x");
+    assert!(next > highest.max().unwrap(), "cut at {cut}");
+    if cut as u64 > frames[whole.min(frames.len() - 1)].offset && whole < frames.len() {
+        assert!(next > frames[whole].lsn, "the LSN of the torn frame was given again, {cut}");
+    }
+    drop(store);
+    let (store, warnings) = warnings_of(|| open(&disk));
+    assert_eq!(warnings, Vec::<String>::new(), "cut at {cut}");
+    assert!(store.recovery_report().incidents.is_empty(), "cut at {cut}");
+    assert_eq!(contents(&store).len(), whole + 1, "cut at {cut}");
+}
+
+#[test]
+fn a_missing_segment_is_named_and_its_accepted_loss_declared_for_ever() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..150 {
+        remember(&store, &format!("e{n}"), format!("{n} ").repeat(6000));
+    }
+    let segments = store.wal().segments;
+    assert!(segments.len() >= 3);
+    let memory = contents(&store);
+    drop(store);
+    let mut image = disk.image();
+    let gone = &segments[1];
+    let bytes = image.remove(&wal(&gone.file)).unwrap();
+    let disk = MemDisk::of(&image);
+    let refused = Store::open(DIR, options(&disk)).unwrap_err();
+    let Error::Missing { first, last, .. } = refused else { panic!("{refused}") };
+    assert_eq!((first, last), (gone.first_lsn, gone.last_lsn));
+    let mut left = memory.clone();
+    left.retain(|_, (lsn, _)| !(first..=last).contains(lsn));
+    let accept = Options { accept_loss: vec![(first, last)], ..options(&disk) };
+    let store = Store::open(DIR, accept).unwrap();
+    assert_eq!(contents(&store), left);
+    drop(store);
+    let (store, warnings) = warnings_of(|| open(&disk));
+    assert_eq!((contents(&store), warnings), (left.clone(), Vec::new()));
+    store.compact_from_memory().unwrap();
+    drop(store);
+    // The file comes back: it is kept, and not believed.
+    let mut image = disk.image();
+    image.insert(wal(&gone.file), bytes.clone());
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    assert_eq!(contents(&store), left);
+    let kept = store.quarantine().unwrap();
+    assert_eq!(kept.iter().map(|item| item.name.clone()).collect::<Vec<_>>(), [gone.file.clone()]);
+    assert_eq!(disk.image()[&Path::new("/data/quarantine").join(&gone.file)], bytes);
+    drop(store);
+    assert_eq!(contents(&open(&disk)), left);
+}
+
+#[test]
+fn a_newer_format_and_a_locked_directory_are_refused_by_name() {
+    let sample = closed_sample(5);
+    let path = sample.file(".seg");
+    let mut image = sample.image.clone();
+    for copy in [0, 4096] {
+        let bytes = image.get_mut(&path).unwrap();
+        bytes[copy + 12] = 2;
+        let crc = engram_core::storage::wal::frame::crc(&bytes[copy + 12..copy + 512]);
+        bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+    }
+    let refused = Store::open(DIR, options(&MemDisk::of(&image))).unwrap_err();
+    assert!(matches!(refused, Error::FormatTooNew { found: 2, known: 1, .. }), "{refused}");
+
+    let disk = MemDisk::of(&sample.image);
+    let store = open(&disk);
+    let refused = Store::open(DIR, options(&disk)).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+    store.close().unwrap();
+    drop(open(&disk));
+}
+
+#[test]
+fn foreign_files_and_segments_of_another_store_are_left_alone() {
+    let sample = closed_sample(5);
+    let other = closed_sample(3);
+    let foreign = [
+        (wal("notes.txt"), b"mine".to_vec()),
+        (wal("1.seg"), b"no segment of ours".to_vec()),
+        (PathBuf::from("/data/README"), b"hello".to_vec()),
+        (wal("00000000000000000900.seg"), other.image[&other.file(".seg")].clone()),
+    ];
+    let mut image = sample.image.clone();
+    // Two segments of ours against one of theirs: ours is the store.
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    remember(&store, "e0", "replaced");
+    store.compact_from_memory().unwrap();
+    let memory = contents(&store);
+    drop(store);
+    image.clone_from(&disk.image());
+    image.extend(foreign.iter().cloned());
+    let disk = MemDisk::of(&image);
+    for _ in 0..2 {
+        let (store, warnings) = warnings_of(|| open(&disk));
+        assert_eq!((contents(&store), warnings), (memory.clone(), Vec::new()));
+        store.compact_from_memory().unwrap();
+    }
+    let after = disk.image();
+    assert!(foreign.iter().all(|(path, bytes)| after.get(path) == Some(bytes)));
+}
+
+#[test]
+fn when_the_quarantine_cannot_be_written_the_bytes_stay_and_serving_begins() {
+    let image = wounded();
+    let reference = contents(&open(&MemDisk::of(&image)));
+    let disk = MemDisk::of(&image);
+    disk.fail_for_ever(Op::Create, "quarantine", Kind::Enospc);
+    disk.fail_for_ever(Op::CreateDir, "quarantine", Kind::Enospc);
+    let store = open(&disk);
+    assert_eq!(contents(&store), reference);
+    remember(&store, "new", "x");
+    drop(store);
+    disk.heal();
+    let store = open(&disk);
+    let mut memory = contents(&store);
+    assert!(memory.remove(&("s".to_owned(), "new".to_owned())).is_some());
+    assert_eq!(memory, reference);
+    store.compact_from_memory().unwrap();
+    drop(store);
+    let (store, warnings) = warnings_of(|| open(&disk));
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(store.recovery_report().failed.total(), 0);
+    assert_eq!(contents(&store).len(), reference.len() + 1);
 }

@@ -164,7 +164,7 @@ fn dump_segment(
     let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START);
     let mut reader = SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, true);
     let tail = judgement.tail_start.unwrap_or(u64::MAX);
-    while let Some(item) = reader.next().map_err(|e| Error::io("read", &file, &e.cause))? {
+    while let Some(item) = reader.next_span().map_err(|e| Error::io("read", &file, &e.cause))? {
         let offset = item.offset;
         let dump = match item.span {
             Span::End => continue,

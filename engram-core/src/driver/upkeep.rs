@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{CompactSlot, Shared, lock};
+use crate::disk::Open;
+use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::storage::wal::compact::{Compaction, Progress};
@@ -28,7 +30,7 @@ const MAINTENANCE_IDLE: Duration = Duration::from_secs(5);
 /// The first pause after a failed compaction; it doubles up to the longest.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 
-const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
 /// Spares, ballast and compaction.
 pub(super) struct Upkeep {
@@ -133,39 +135,15 @@ impl Upkeep {
 
     /// One step towards the next spare. Says whether there is more to do.
     fn make_spare(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
         let fill = match self.spare.take() {
-            Some(fill) => fill,
-            None => {
-                let (wanted, bytes) = {
-                    let writer = &lock(&shared.engine).writer;
-                    (
-                        writer.poisoned().is_none() && !writer.has_spare(),
-                        writer.next_segment_bytes(),
-                    )
-                };
-                if !wanted || self.now() < self.spare_not_before {
-                    return false;
-                }
-                let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
-                let bytes = if room < bytes * 2 {
-                    crate::episode::limits::SEGMENT_BYTES_MIN
-                } else {
-                    bytes
-                };
-                if room < bytes {
-                    self.spare_not_before = self.now() + MAINTENANCE_EVERY;
-                    return false;
-                }
-                match ZeroFill::begin(&shared.env, SPARE_NAME, bytes) {
-                    Ok(fill) => fill,
-                    Err(e) => return self.spare_failed(&e),
-                }
-            }
+            Some(fill) => Ok(Some(fill)),
+            None => self.begin_spare(),
         };
-        match fill.step(&shared.env) {
-            Ok(Filled::More(fill)) => self.spare = Some(fill),
-            Ok(Filled::Done(spare)) => {
+        let shared = Arc::clone(&self.shared);
+        match fill.and_then(|fill| fill.map(|fill| fill.step(&shared.env)).transpose()) {
+            Ok(None) => return false,
+            Ok(Some(Filled::More(fill))) => self.spare = Some(fill),
+            Ok(Some(Filled::Done(spare))) => {
                 let writer = &mut lock(&shared.engine).writer;
                 writer.give_spare(spare);
                 shared.publish(writer);
@@ -173,6 +151,24 @@ impl Upkeep {
             Err(e) => return self.spare_failed(&e),
         }
         true
+    }
+
+    fn begin_spare(&mut self) -> std::io::Result<Option<ZeroFill>> {
+        let shared = &self.shared;
+        let (wanted, bytes) = {
+            let writer = &lock(&shared.engine).writer;
+            (writer.poisoned().is_none() && !writer.has_spare(), writer.next_segment_bytes())
+        };
+        if !wanted || self.now() < self.spare_not_before {
+            return Ok(None);
+        }
+        let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
+        let bytes = if room < bytes * 2 { SEGMENT_BYTES_MIN } else { bytes };
+        if room < bytes {
+            self.spare_not_before = self.now() + MAINTENANCE_EVERY;
+            return Ok(None);
+        }
+        ZeroFill::begin(&shared.env, SPARE_NAME, bytes).map(Some)
     }
 
     fn spare_failed(&mut self, e: &std::io::Error) -> bool {
@@ -185,42 +181,41 @@ impl Upkeep {
 
     /// Keeps room for compaction on a full disk.
     fn make_ballast(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        if !self.ballast_wanted && self.ballast.is_none() {
-            return false;
-        }
-        let env = &shared.env;
         let fill = match self.ballast.take() {
-            Some(fill) => fill,
-            None => {
-                let spare = shared.seen.spare_bytes.load(Ordering::Relaxed);
-                let room = env.disk.available_bytes(&env.dir).unwrap_or(0);
-                if spare == 0 || room < spare * 4 || self.now() < self.spare_not_before {
-                    return false;
-                }
-                let have = env.disk.open(&env.wal_path(BALLAST_NAME), crate::disk::Open::Read);
-                if let Ok(bytes) = have.and_then(|file| file.len())
-                    && bytes >= spare
-                {
-                    self.ballast_wanted = false;
-                    shared.seen.ballast_bytes.store(bytes, Ordering::Relaxed);
-                    return false;
-                }
-                match ZeroFill::begin(env, BALLAST_NAME, spare) {
-                    Ok(fill) => fill,
-                    Err(e) => return self.spare_failed(&e),
-                }
-            }
+            Some(fill) => Ok(Some(fill)),
+            None => self.begin_ballast(),
         };
-        match fill.step(env) {
-            Ok(Filled::More(fill)) => self.ballast = Some(fill),
-            Ok(Filled::Done(ballast)) => {
+        let shared = Arc::clone(&self.shared);
+        match fill.and_then(|fill| fill.map(|fill| fill.step(&shared.env)).transpose()) {
+            Ok(None) => return false,
+            Ok(Some(Filled::More(fill))) => self.ballast = Some(fill),
+            Ok(Some(Filled::Done(ballast))) => {
                 self.ballast_wanted = false;
                 shared.seen.ballast_bytes.store(ballast.bytes, Ordering::Relaxed);
             }
             Err(e) => return self.spare_failed(&e),
         }
         true
+    }
+
+    fn begin_ballast(&mut self) -> std::io::Result<Option<ZeroFill>> {
+        let env = &self.shared.env;
+        let spare = self.shared.seen.spare_bytes.load(Ordering::Relaxed);
+        if !self.ballast_wanted || spare == 0 || self.now() < self.spare_not_before {
+            return Ok(None);
+        }
+        if env.disk.available_bytes(&env.dir).unwrap_or(0) < spare * 4 {
+            return Ok(None);
+        }
+        let have = env.disk.open(&env.wal_path(BALLAST_NAME), Open::Read);
+        if let Ok(bytes) = have.and_then(|file| file.len())
+            && bytes >= spare
+        {
+            self.ballast_wanted = false;
+            self.shared.seen.ballast_bytes.store(bytes, Ordering::Relaxed);
+            return Ok(None);
+        }
+        ZeroFill::begin(env, BALLAST_NAME, spare).map(Some)
     }
 
     /// Gives the ballast up, so that compaction has room. Says whether there was one.
@@ -391,7 +386,7 @@ impl Upkeep {
         if rate == 0 || bytes == 0 || self.requested.is_some() || self.is_behind() {
             return;
         }
-        let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let pause = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
         let orders = lock(&self.shared.orders);
         if !orders.closing {
             drop(

@@ -315,11 +315,6 @@ impl Directory {
         let floor = self.space(header.space_key)?.floor?;
         (floor.lsn > header.lsn).then_some(floor.lsn)
     }
-
-    /// For `kill`: whether a floor covers the frame, and since when its bytes count as forgotten.
-    fn covering_floor(&self, header: &Header) -> Option<Option<i64>> {
-        self.floor_over(header).map(|_| Some(0))
-    }
 }
 
 impl Space {

@@ -65,7 +65,7 @@ impl Default for Options {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             queue_max: 65_536,
             compaction_bytes_per_second_max: 0,
-            forget_erase_max: Duration::from_secs(24 * 60 * 60),
+            forget_erase_max: Duration::from_hours(24),
             compact_automatically: true,
             recovery_threads: 0,
             disk: Arc::new(RealDisk),

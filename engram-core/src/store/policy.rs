@@ -147,6 +147,12 @@ pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "tests may panic"
+)]
 mod tests {
     use super::*;
 

@@ -115,9 +115,7 @@ pub(super) fn take_over(
     report.failed.damaged += failed.damaged;
     report.failed.undecodable += failed.undecodable;
     report.failed.tail += failed.tail;
-    let entries = report.recovered + report.failed.total();
-    report.corruption_rate =
-        if entries == 0 { 0.0 } else { report.failed.total() as f64 / entries as f64 };
+    report.set_corruption_rate();
     report.legacy = Some(legacy);
     Ok(memory.into_inner())
 }
@@ -246,7 +244,7 @@ impl Takeover<'_> {
         let mut committer = Committer::new(Durability::Always);
         committer.begin(vec![Group { changes, ticket: () }]);
         let mut answered = committer.run(self.writer, self.memory);
-        let answers = answered.pop().map(|(_, answers)| answers).unwrap_or_default();
+        let answers = answered.pop().map(|((), answers)| answers).unwrap_or_default();
         let fatal = |e: &&Error| !matches!(e, Error::Dimension { .. } | Error::KeyCollision { .. });
         match answers.iter().filter_map(|a| a.as_ref().err()).find(fatal) {
             Some(e) => Err(e.clone()),

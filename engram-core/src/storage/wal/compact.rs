@@ -29,6 +29,7 @@ use super::segments::{Segment, Segments};
 use super::survey::{Surveyed, scan};
 use crate::disk::{File, Open, write_all_at};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 
 /// Bytes read in one step.
 const STEP_BYTES: u64 = 1 << 20;
@@ -278,20 +279,19 @@ impl Compaction {
             self.write_revived(u64::MAX, memory)?;
             return Ok(Phase::Seal);
         };
-        let mut reader = match reader {
-            Some(reader) => reader,
-            None => {
-                let surveyed = self.surveyed(&input)?;
-                let header = &input.header;
-                let scanner = Scanner::new(header.salt, header.start, input.end, FRAMES_START);
-                let (file, bytes) = (surveyed.file, surveyed.file_bytes);
-                Box::new(SpanReader::new(file, bytes, scanner, false))
-            }
+        let mut reader = if let Some(reader) = reader {
+            reader
+        } else {
+            let surveyed = self.surveyed(&input)?;
+            let header = &input.header;
+            let scanner = Scanner::new(header.salt, header.start, input.end, FRAMES_START);
+            let (file, bytes) = (surveyed.file, surveyed.file_bytes);
+            Box::new(SpanReader::new(file, bytes, scanner, false))
         };
         let path = self.env.wal_path(&input.name.file_name());
         let until = reader.offset() + STEP_BYTES;
         while reader.offset() < until {
-            let item = reader.next().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
+            let item = reader.next_span().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
             let Some(item) = item else {
                 self.flush()?;
                 return Ok(Phase::Copy(at + 1, None));
@@ -392,7 +392,7 @@ impl Compaction {
         let mut wanted = self.kept.iter();
         let mut sealed = false;
         while let Some(item) =
-            reader.next().map_err(|e| Error::io("read back", path.clone(), &e.cause))?
+            reader.next_span().map_err(|e| Error::io("read back", path.clone(), &e.cause))?
         {
             match item.span {
                 Span::Frame(header) if header.kind == Kind::FOOTER => sealed = true,
@@ -485,7 +485,7 @@ impl Compaction {
     }
 
     fn alarm_unexplained(&self) {
-        self.env.metrics.unexplained_frames.set(self.unexplained.len() as f64);
+        Metrics::set(&self.env.metrics.unexplained_frames, self.unexplained.len() as u64);
         let Some(&first) = self.unexplained.first() else { return };
         let incident = Incident {
             id: format!("unexplained-{first}"),

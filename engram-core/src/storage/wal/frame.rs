@@ -158,6 +158,12 @@ fn header_crc(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "tests may panic"
+)]
 mod tests {
     use super::*;
 

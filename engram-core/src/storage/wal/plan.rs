@@ -319,14 +319,12 @@ fn listed_of(offset: u64, header: &Header) -> Listed {
 fn give_loss(damaged: &mut Vec<Loss>, listed: Listed) {
     let at = damaged.partition_point(|loss| loss.offset <= listed.offset);
     let covers = |loss: &Loss| listed.offset < loss.offset.saturating_add(loss.bytes);
-    let at = match at.checked_sub(1).filter(|&at| damaged.get(at).is_some_and(covers)) {
-        Some(at) => at,
-        None => {
-            let (offset, lsns, listed) = (listed.offset, Vec::new(), Vec::new());
-            damaged.insert(at, Loss { offset, bytes: 0, lsns, listed, entries: 0 });
-            at
-        }
-    };
+    let found = at.checked_sub(1).filter(|&at| damaged.get(at).is_some_and(covers));
+    let at = found.unwrap_or_else(|| {
+        let (offset, lsns, listed) = (listed.offset, Vec::new(), Vec::new());
+        damaged.insert(at, Loss { offset, bytes: 0, lsns, listed, entries: 0 });
+        at
+    });
     if let Some(loss) = damaged.get_mut(at) {
         push_lsn(&mut loss.lsns, listed.lsn);
         loss.entries = loss.entries.saturating_add(u64::from(listed.kind.is_change()));
@@ -426,6 +424,12 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "tests may panic"
+)]
 mod tests {
     use super::*;
     use crate::storage::wal::segment::{FRAMES_START, Identity};

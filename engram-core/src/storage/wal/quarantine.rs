@@ -340,7 +340,7 @@ pub fn frames(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Vec<(Header, Ve
     let scanner = Scanner::new(salt, 1, u64::MAX - 1, 0);
     let mut reader = SpanReader::new(file, bytes, scanner, true);
     let mut found = Vec::new();
-    while let Some(item) = reader.next().map_err(|e| io(&e.cause))? {
+    while let Some(item) = reader.next_span().map_err(|e| io(&e.cause))? {
         if let Span::Frame(header) = item.span
             && header.kind != Kind::FOOTER
         {

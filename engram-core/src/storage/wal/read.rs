@@ -69,7 +69,7 @@ impl SpanReader {
     ///
     /// # Errors
     /// What the device said, unless it is to be worked around.
-    pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
+    pub fn next_span(&mut self) -> Result<Option<Item<'_>>, ReadError> {
         loop {
             let from = self.scanner.window_start();
             let at = usize::try_from(from - self.start).unwrap_or(usize::MAX);

@@ -24,7 +24,7 @@ use super::frame::{self, Codec, Header, Kind};
 use super::knowledge::{Knowledge, Place};
 use super::plan::{Judgement, Loss, LsnRange, SegmentFacts, gap_after, judge, push_lsn};
 use super::quarantine::Quarantine;
-use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport};
+use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
 use super::segment::{FRAMES_START, FooterBuilder, HEADER_OFFSETS, Identity};
 use super::segments::Segments;
 use super::survey::{Contents, Survey, Surveyed, covers};
@@ -254,7 +254,7 @@ impl Recovery {
         let writer = match self.last.take() {
             None => self.begin_log(identity).map_err(io("begin a log in"))?,
             Some((last, contents)) => {
-                self.go_on(last, contents, memory, identity).map_err(io("go on in"))?
+                self.go_on(last, &contents, memory, identity).map_err(io("go on in"))?
             }
         };
         self.report_undecodable();
@@ -370,11 +370,11 @@ impl Recovery {
     fn finish_report(&mut self) -> RecoveryReport {
         let mut report = std::mem::take(&mut self.report);
         let took = self.env.clock.elapsed().saturating_sub(self.begun).as_secs_f64();
-        let entries = report.recovered + report.failed.total();
-        report.corruption_rate =
-            if entries == 0 { 0.0 } else { report.failed.total() as f64 / entries as f64 };
+        report.set_corruption_rate();
         report.duration_seconds = took;
-        report.bytes_per_second = if took > 0.0 { report.bytes_scanned as f64 / took } else { 0.0 };
+        if took > 0.0 {
+            report.bytes_per_second = rate(report.bytes_scanned, 1) / took;
+        }
         report
     }
 }

@@ -108,6 +108,13 @@ impl Failed {
     }
 }
 
+/// A part of a whole, 0 for a part of nothing.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a rate for people; exact to 2^53")]
+pub fn rate(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
 /// What one take-over of v0.1.0 logs did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LegacyReport {
@@ -152,6 +159,14 @@ pub struct RecoveryReport {
     pub legacy: Option<LegacyReport>,
     /// What compaction will do next, in words.
     pub compaction: String,
+}
+
+impl RecoveryReport {
+    /// Sets the rate from the counts.
+    pub fn set_corruption_rate(&mut self) {
+        let failed = self.failed.total();
+        self.corruption_rate = rate(failed, self.recovered + failed);
+    }
 }
 
 /// What one run of compaction did.

@@ -235,6 +235,12 @@ fn last_nonzero(bytes: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "tests may panic"
+)]
 mod tests {
     use super::*;
     use crate::storage::wal::frame::Codec;

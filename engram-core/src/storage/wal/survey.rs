@@ -151,32 +151,28 @@ impl Survey {
         accepted: &[LsnRange],
     ) -> Result<()> {
         let Opened { file, file_bytes, header, path } = opened;
-        let (header, header_lost) = match (header, self.identity) {
-            (Some(header), _) => (header, false),
-            (None, Some(identity)) => match piece_together(file.as_ref(), name, identity) {
-                Some(header) => (ReadHeader { header, bad: [true; 2] }, true),
-                None => {
-                    let last = match (name.rewritten, position) {
-                        (Some((end, _)), _) => end,
-                        (None, Position::Followed { next_start, .. }) => next_start - 1,
-                        (None, Position::Last) => name.start,
-                    };
-                    if covers(accepted, (name.start, last)) {
-                        self.returned.push(name);
-                        self.missing.push((name.start, last));
-                        return Ok(());
-                    }
-                    let why = format!(
-                        "both headers of {} and its first frame are damaged",
-                        path.display()
-                    );
-                    return Err(Error::Missing { first: name.start, last, why });
-                }
-            },
-            (None, None) => {
-                let why = format!("no header in {} can be read", path.display());
-                return Err(Error::Missing { first: name.start, last: name.start, why });
+        let Some(identity) = self.identity else {
+            let why = format!("no header in {} can be read", path.display());
+            return Err(Error::Missing { first: name.start, last: name.start, why });
+        };
+        let header_lost = header.is_none();
+        let pieced = || {
+            let header = piece_together(file.as_ref(), name, identity)?;
+            Some(ReadHeader { header, bad: [true; 2] })
+        };
+        let Some(header) = header.or_else(pieced) else {
+            let last = match (name.rewritten, position) {
+                (Some((end, _)), _) => end,
+                (None, Position::Followed { next_start, .. }) => next_start - 1,
+                (None, Position::Last) => name.start,
+            };
+            if covers(accepted, (name.start, last)) {
+                self.returned.push(name);
+                self.missing.push((name.start, last));
+                return Ok(());
             }
+            let why = format!("both headers of {} and its first frame are damaged", path.display());
+            return Err(Error::Missing { first: name.start, last, why });
         };
         self.segments.push(Surveyed { name, header, header_lost, file_bytes, position, file });
         Ok(())
@@ -398,7 +394,7 @@ pub fn scan(
     let mut contents = Contents::default();
     let mut reported = 0;
     loop {
-        let item = match reader.next() {
+        let item = match reader.next_span() {
             Ok(Some(item)) => item,
             Ok(None) => break,
             Err(e) => {
@@ -444,12 +440,11 @@ fn add_frame(
     facts.synced = facts.synced.max(frame.synced);
     let bytes = frame.frame_bytes();
     if frame.kind == Kind::FOOTER {
-        match Footer::decode(payload) {
-            Some(footer) => facts.footer = Some((offset, footer)),
-            None => {
-                let seen = Seen::Bad;
-                facts.odd.push(SpanFact { offset, bytes, seen, header: Some(frame) });
-            }
+        if let Some(footer) = Footer::decode(payload) {
+            facts.footer = Some((offset, footer));
+        } else {
+            let seen = Seen::Bad;
+            facts.odd.push(SpanFact { offset, bytes, seen, header: Some(frame) });
         }
         return;
     }

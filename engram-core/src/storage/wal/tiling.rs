@@ -50,6 +50,12 @@ pub fn tile(mut names: Vec<SegmentName>) -> Tiling {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "tests may panic"
+)]
 mod tests {
     use super::*;
 

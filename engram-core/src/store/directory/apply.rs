@@ -21,9 +21,9 @@ impl Directory {
             _ => None,
         };
         let space = self.count_physical(header.space_key, understood.map_or("", |known| known.0));
-        if let Some(floor) = self.covering_floor(header) {
+        if self.floor_over(header).is_some() {
             self.count_under_floor(header.space_key);
-            self.kill(place, floor);
+            self.kill(place, Some(0));
             return Applied::default();
         }
         if let Some(tomb) = self.tombs.get_mut(&key).filter(|tomb| tomb.lsn > lsn) {
@@ -74,8 +74,8 @@ impl Directory {
 
     pub(super) fn forget(&mut self, header: &Header, place: Place, at: Option<Instant>) -> Applied {
         let since = Some(at.map_or(0, |at| at.seconds));
-        if let Some(floor) = self.covering_floor(header) {
-            self.kill(place, floor);
+        if self.floor_over(header).is_some() {
+            self.kill(place, Some(0));
             return Applied::default();
         }
         let mut older = 0u32;
@@ -191,9 +191,9 @@ impl Directory {
         dimension: u32,
     ) {
         let number = self.count_physical(header.space_key, name);
-        if let Some(floor) = self.covering_floor(header) {
+        if self.floor_over(header).is_some() {
             self.count_under_floor(header.space_key);
-            self.kill(place, floor);
+            self.kill(place, Some(0));
             return;
         }
         let Some(space) = self.spaces.get_mut(index(number)) else { return };

@@ -90,7 +90,7 @@ impl Recovery {
 
     /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
     pub(super) fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
-        let keep = self.quarantine_damage(judged)?;
+        let keep = self.quarantine_damage(judged);
         self.repair_header(&judged.surveyed)?;
         let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
         if let Some((footer, at)) = judged.reseal.take().filter(|_| !keep) {
@@ -123,7 +123,7 @@ impl Recovery {
     }
 
     /// Copies the damage of a segment to the quarantine. Says whether it must stay in place.
-    fn quarantine_damage(&mut self, judged: &Judged) -> io::Result<bool> {
+    fn quarantine_damage(&mut self, judged: &Judged) -> bool {
         let mut stays = false;
         let file = judged.facts.name.file_name();
         for loss in &judged.judgement.damaged {
@@ -152,7 +152,7 @@ impl Recovery {
             let incident = damage_incident(&self.env, judged, loss, name);
             self.note(incident);
         }
-        Ok(stays)
+        stays
     }
 
     /// Writes a damaged header copy again from the good one.
@@ -186,7 +186,7 @@ impl Recovery {
     pub(super) fn go_on(
         &mut self,
         mut last: Judged,
-        contents: Contents,
+        contents: &Contents,
         memory: &mut dyn Knowledge,
         identity: Identity,
     ) -> io::Result<Writer> {
@@ -194,16 +194,16 @@ impl Recovery {
         match go_on(&last.facts, &last.judgement) {
             Continue::Same { offset, next_lsn, mark_offset } => {
                 self.repair_header(&last.surveyed)?;
-                apply_all(memory, &contents, |f| Some(place_of(number, f.offset, f.bytes)));
-                self.go_on_in_place(&last, &contents, offset, next_lsn, mark_offset)
+                apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
+                self.go_on_in_place(&last, contents, offset, next_lsn, mark_offset)
             }
             Continue::After { start } => {
-                apply_all(memory, &contents, |f| Some(place_of(number, f.offset, f.bytes)));
+                apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
                 self.settle(&mut last)?;
                 let new = NewSegment { start, ..NewSegment::default() };
                 self.new_segment(identity, &new)
             }
-            Continue::Cut(cut) => self.cut(last, &contents, memory, identity, cut),
+            Continue::Cut(cut) => self.cut(last, contents, memory, identity, cut),
         }
     }
 
@@ -249,8 +249,8 @@ impl Recovery {
         identity: Identity,
         cut: Cut,
     ) -> io::Result<Writer> {
-        let mut keep = self.quarantine_damage(&last)?;
-        keep |= self.quarantine_tail(&last)?;
+        let mut keep = self.quarantine_damage(&last);
+        keep |= self.quarantine_tail(&last);
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
@@ -301,8 +301,8 @@ impl Recovery {
     }
 
     /// Says whether the tail must stay in place.
-    fn quarantine_tail(&mut self, last: &Judged) -> io::Result<bool> {
-        let Some(start) = last.judgement.tail_start else { return Ok(false) };
+    fn quarantine_tail(&mut self, last: &Judged) -> bool {
+        let Some(start) = last.judgement.tail_start else { return false };
         let file = last.facts.name.file_name();
         let keep = Keep {
             file: &file,
@@ -323,7 +323,7 @@ impl Recovery {
         let stays = kept.is_err();
         let incident = tail_incident(&self.env, last, kept.ok());
         self.note(incident);
-        Ok(stays)
+        stays
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.

@@ -26,7 +26,7 @@ pub(super) fn damage_incident(
         1 => format!("1 record was lost (LSN {})", lsn_text(&loss.lsns)),
         n => format!("{n} records were lost (LSNs {})", lsn_text(&loss.lsns)),
     };
-    let kept = match &name {
+    let at_last = match &name {
         Some(name) => format!("; the bytes are kept in the quarantine as {name}"),
         None => String::new(),
     };
@@ -35,7 +35,7 @@ pub(super) fn damage_incident(
         at: env.clock.now(),
         verdict,
         detail: format!(
-            "{} bytes of {file} at {} fail their checksum: {lost}, all else was recovered{kept}; \
+            "{} bytes of {file} at {} fail their checksum: {lost}, all else was recovered{at_last}; \
              check the disk, and remember again what was lost",
             loss.bytes, loss.offset
         ),
@@ -130,8 +130,9 @@ pub(super) fn missing_incident(env: &Env, (first, last): LsnRange) -> Incident {
 /// Logs an incident, once in its life.
 pub(crate) fn log_incident(incident: &Incident) {
     let Incident { id, detail, .. } = incident;
-    match incident.verdict {
-        IncidentKind::Tail => tracing::info!(id, "{detail}"),
-        _ => tracing::warn!(id, "{detail}"),
+    if incident.verdict == IncidentKind::Tail {
+        tracing::info!(id, "{detail}");
+    } else {
+        tracing::warn!(id, "{detail}");
     }
 }

@@ -85,7 +85,7 @@ flip-test: need-rust ## 1,200 single bits flipped in logs of the real binary, ea
 	ENGRAM_FLIPS=600 $(CARGO) test --locked -p engram-cli --test bit_flip_tests -- --nocapture
 
 crowd-test: need-rust ## 10,000 idle connections while others go on
-	ENGRAM_CROWD=10000 $(CARGO) test --locked -p engram-cli --test socket_tests -- --nocapture
+	ENGRAM_CROWD=10000 $(CARGO) test --locked -p engram-cli --test socket_tests -- --nocapture --include-ignored
 
 soak: need-rust ## forget 90 % of 200,000 episodes; overwrite the same 10,000 for a long time
 	ENGRAM_SOAK=1 $(CARGO) test --release --locked -p engram-cli --test soak_tests -- --nocapture

@@ -138,6 +138,8 @@ pub(crate) fn serve_connection(
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(header_read_timeout)
+                // Who has said all may close that half, and still wants its answer.
+                .half_close(true)
                 .max_buf_size(BUFFER_BYTES_MAX)
                 .serve_connection(TokioIo::new(stream), service)
         );

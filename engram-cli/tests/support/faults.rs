@@ -24,9 +24,17 @@ pub(crate) struct Small {
 impl Small {
     /// Mounts one; `None` where that is not allowed, after saying so.
     pub(crate) fn mount(dir: &Path, mebibytes: u64) -> Option<Self> {
+        Self::mount_as(dir, &format!("size={mebibytes}m"))
+    }
+
+    /// The same, empty for ever.
+    pub(crate) fn mount_read_only(dir: &Path) -> Option<Self> {
+        Self::mount_as(dir, "ro")
+    }
+
+    fn mount_as(dir: &Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(dir).unwrap();
-        let size = format!("size={mebibytes}m");
-        let mount = ["-t", "tmpfs", "-o", &size, "tmpfs"];
+        let mount = ["-t", "tmpfs", "-o", options, "tmpfs"];
         match Command::new("mount").args(mount).arg(dir).output() {
             Ok(done) if done.status.success() => Some(Self { dir: dir.to_owned() }),
             Ok(done) => {

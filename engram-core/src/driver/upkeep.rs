@@ -383,7 +383,7 @@ impl Upkeep {
     /// Waits as long as the rate asks for.
     fn throttle(&self, bytes: u64) {
         let rate = self.shared.options.compaction_bytes_per_second_max;
-        if rate == 0 || bytes == 0 || self.requested.is_some() {
+        if rate == 0 || bytes == 0 || self.requested.is_some() || self.is_behind() {
             return;
         }
         let pause = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
@@ -396,6 +396,13 @@ impl Upkeep {
                     .unwrap_or_else(PoisonError::into_inner),
             );
         }
+    }
+
+    /// Whether garbage comes faster than the rate lets it go: the log must not grow without
+    /// bound, so the limit gives way before the bound does.
+    fn is_behind(&self) -> bool {
+        let usage = self.shared.memory.look(|directory| directory.total_usage());
+        usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes)
     }
 
     fn gauges(&self) {

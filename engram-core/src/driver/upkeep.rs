@@ -84,6 +84,9 @@ impl Upkeep {
             self.trim();
             let mut busy = self.make_spare();
             busy |= self.make_ballast();
+            let filling = [&self.spare, &self.ballast].into_iter().flatten();
+            let filling = filling.map(ZeroFill::done_bytes).sum();
+            self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
             busy |= self.compact();
             self.gauges();
             if !busy {
@@ -402,7 +405,7 @@ impl Upkeep {
     /// bound, so the limit gives way before the bound does.
     fn is_behind(&self) -> bool {
         let usage = self.shared.memory.look(|directory| directory.total_usage());
-        usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes)
+        usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes / 2)
     }
 
     fn gauges(&self) {

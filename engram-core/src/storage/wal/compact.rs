@@ -114,10 +114,11 @@ impl Compaction {
         durable_lsn: u64,
         reason: &str,
     ) -> Result<Self> {
+        let (inputs, generation) = segments.with_unsettled(inputs);
         let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
             return Err(Error::NoSuch { what: "a segment to compact".into() });
         };
-        let generation = inputs.iter().map(|s| s.name.generation()).max().unwrap_or(0) + 1;
+        let generation = generation + 1;
         let header = SegmentHeader {
             identity: first.header.identity,
             salt: env.rng.u64(),
@@ -411,10 +412,14 @@ impl Compaction {
 
     fn commit(&mut self) -> Result<Phase> {
         let path = self.env.wal_path(&self.name.file_name());
-        let renamed = self.env.disk.rename(&self.temporary(), &path);
-        renamed.map_err(|e| Error::io("rename to", path.clone(), &e))?;
-        let synced = self.env.disk.sync_dir(&self.env.wal_dir());
-        synced.map_err(|e| Error::io("sync the directory of", path, &e))?;
+        let disk = self.env.disk.as_ref();
+        let renamed = disk.rename(&self.temporary(), &path);
+        if let Err(e) = renamed.and_then(|()| disk.sync_dir(&self.env.wal_dir())) {
+            // It is complete and may stay; a later run over this range must replace it too.
+            self.segments.note_unsettled(&self.header);
+            return Err(Error::io("give a rewritten segment its name", path, &e));
+        }
+        self.segments.note_settled(&self.header);
         self.segments.add_unlisted(self.number, Arc::clone(&self.file));
         Ok(Phase::Swap(0))
     }

@@ -94,6 +94,10 @@ impl Scanner {
         if self.gap.is_some() {
             return self.resync(window, at_end);
         }
+        if self.sealed {
+            // What follows a footer is the rest of a cut or untrimmed file, and means nothing.
+            return Step::Done;
+        }
         if window.len() < HEADER_BYTES {
             if !at_end {
                 return Step::Need(HEADER_BYTES);

@@ -129,7 +129,7 @@ impl SegmentHeader {
         }))
     }
 
-    /// How many LSNs were skipped.
+    /// Whether an LSN was skipped.
     #[must_use]
     pub fn skips(&self, lsn: u64) -> bool {
         self.skipped.0 != 0 && (self.skipped.0..=self.skipped.1).contains(&lsn)
@@ -236,7 +236,7 @@ pub struct Listed {
 pub struct Footer {
     /// Its last LSN.
     pub end: u64,
-    /// CRC-32C over every frame's header, in order.
+    /// CRC-32C chained over every frame's LSN and payload checksum, in order.
     pub digest: u32,
     /// The frames.
     pub frames: Vec<Listed>,

@@ -47,6 +47,8 @@ struct Inner {
     open: HashMap<u32, (Arc<dyn File>, u64)>,
     tick: u64,
     next_number: u32,
+    /// Rewritten ranges (first and last LSN, generation) whose name may be on the disk or not.
+    unsettled: Vec<(u64, u64, u64)>,
 }
 
 /// All of them.
@@ -107,6 +109,40 @@ impl Segments {
         }
         inner.start_of.insert(output.number, output.header.start);
         inner.by_start.insert(output.header.start, output);
+    }
+
+    /// Notes that a rewritten file got its name, and the directory could not be synced: after a
+    /// crash it may stand in the place of its inputs, or not.
+    pub fn note_unsettled(&self, header: &SegmentHeader) {
+        self.inner().unsettled.push((header.start, header.end, header.generation));
+    }
+
+    /// A rewritten range is durable: what it covers is settled.
+    pub fn note_settled(&self, header: &SegmentHeader) {
+        let within = |first, last| header.start <= first && last <= header.end;
+        self.inner().unsettled.retain(|&(first, last, _)| !within(first, last));
+    }
+
+    /// Neighbours to rewrite, with all that an unsettled range among them covers, so that the
+    /// result replaces that too; and the highest generation in their place.
+    #[must_use]
+    pub fn with_unsettled(&self, inputs: Vec<Segment>) -> (Vec<Segment>, u64) {
+        let inner = self.inner();
+        let mut generation = inputs.iter().map(|s| s.name.generation()).max().unwrap_or(0);
+        let (Some(head), Some(tail)) = (inputs.first(), inputs.last()) else {
+            return (inputs, generation);
+        };
+        let (mut first, mut last) = (head.header.start, tail.end);
+        let mut waiting = inner.unsettled.clone();
+        while let Some(at) = waiting.iter().position(|&(from, to, _)| from <= last && first <= to) {
+            let (from, to, its_generation) = waiting.swap_remove(at);
+            (first, last) = (first.min(from), last.max(to));
+            generation = generation.max(its_generation);
+        }
+        if (first, last) == (head.header.start, tail.end) {
+            return (inputs, generation);
+        }
+        (inner.by_start.range(first..=last).map(|(_, s)| s.clone()).collect(), generation)
     }
 
     /// Gives a segment that is being written a number by which it can be read already.

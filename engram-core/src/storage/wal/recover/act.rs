@@ -170,8 +170,19 @@ impl Recovery {
                 restorable: Vec::new(),
                 salt: Some(surveyed.header.header.salt),
             };
-            let name = self.quarantine.keep(surveyed.file.as_ref(), &keep)?;
-            self.note(header_incident(&self.env, surveyed, offset, Some(name)));
+            let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
+            let stays = kept.is_err();
+            if let Err(e) = &kept {
+                tracing::warn!(
+                    file,
+                    cause = %e,
+                    "the quarantine cannot be written; a damaged header stays where it is"
+                );
+            }
+            self.note(header_incident(&self.env, surveyed, offset, kept.ok()));
+            if stays {
+                continue;
+            }
             let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
             write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
             target.sync()?;

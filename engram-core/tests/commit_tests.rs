@@ -1,0 +1,367 @@
+//! Laws of commit: what is acknowledged is on the disk, what fails is said.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::time::Duration;
+
+use engram_core::storage::wal::report::WalState;
+use engram_core::{Condition, Draft, Durability, Error, ErrorKind, Options, Store};
+
+use support::disk::{Fault, Kind, MemDisk, Op, Unsynced};
+use support::{DIR, FakeClock, contents, draft, forget, open, options, remember, until};
+
+fn what_of(store: &Store, id: &str) -> Option<String> {
+    match store.get("s", id) {
+        Ok(stored) => Some(stored.episode.what),
+        Err(Error::NoEpisode { .. }) => None,
+        Err(e) => panic!("{id}: {e}"),
+    }
+}
+
+fn try_remember(store: &Store, id: &str, what: &str) -> Result<u64, Error> {
+    Ok(store.remember("s", draft(id, what), Condition::Any)?.wait()?.lsn)
+}
+
+#[test]
+fn nothing_is_acknowledged_after_a_failed_sync() {
+    for times in [1, u64::MAX] {
+        for before in [0, 1, 7] {
+            let disk = MemDisk::new();
+            let store = open(&disk);
+            for n in 0..before {
+                remember(&store, &format!("e{n}"), "acknowledged");
+            }
+            let fault = Fault { op: Op::Sync, path: ".seg", first: 0, times, kind: Kind::Eio };
+            disk.fail(fault);
+            let refused = try_remember(&store, "refused", "unknown").unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Poisoned, "{refused}");
+            let again = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&again);
+            disk.observe(move |call| {
+                if call.op == Op::Sync && call.path.to_string_lossy().contains(".seg") {
+                    seen.store(true, Ordering::SeqCst);
+                }
+            });
+            for n in 0..5 {
+                let later = try_remember(&store, &format!("later{n}"), "x").unwrap_err();
+                assert_eq!(later.kind(), ErrorKind::Poisoned);
+            }
+            let e = store.forget("s", "e0", Condition::Any).and_then(|done| done.wait());
+            assert_eq!(e.unwrap_err().kind(), ErrorKind::Poisoned);
+            assert!(!again.load(Ordering::SeqCst), "a failed sync is never tried again");
+            assert_eq!(store.state(), WalState::Poisoned);
+            for n in 0..before {
+                assert_eq!(what_of(&store, &format!("e{n}")).as_deref(), Some("acknowledged"));
+            }
+            assert_eq!(what_of(&store, "refused"), None, "not visible: nobody acknowledged it");
+            for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn(before)] {
+                let store = open(&disk.crash(unsynced));
+                for n in 0..before {
+                    assert_eq!(what_of(&store, &format!("e{n}")).as_deref(), Some("acknowledged"));
+                }
+                assert_eq!(store.recovery_report().failed.damaged, 0);
+                remember(&store, "after", "x");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_acknowledgement_waits_for_the_sync() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let synced = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&synced);
+    disk.observe(move |call| {
+        if call.op == Op::Sync && call.path.to_string_lossy().contains(".seg") {
+            seen.store(true, Ordering::SeqCst);
+        }
+    });
+    for n in 0..20 {
+        synced.store(false, Ordering::SeqCst);
+        remember(&store, &format!("e{n}"), "x");
+        assert!(synced.load(Ordering::SeqCst));
+        let lost = open(&MemDisk::of(&disk.image()));
+        assert_eq!(contents(&lost).len(), n + 1);
+    }
+}
+
+#[test]
+fn a_crash_at_any_call_keeps_all_that_was_acknowledged() {
+    // Over a rotation: texts of 60 kB in segments of 1 MiB.
+    for n in 0.. {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        disk.crash_at(n);
+        let mut acknowledged = BTreeMap::new();
+        let mut forgotten = Vec::new();
+        for i in 0..24 {
+            let id = format!("e{i}");
+            let what = format!("{i} ").repeat(20_000);
+            if try_remember(&store, &id, &what).is_ok() {
+                acknowledged.insert(id, what);
+            }
+            if i % 6 == 5 {
+                let id = format!("e{}", i - 2);
+                if store.forget("s", &id, Condition::Any).and_then(|done| done.wait()).is_ok() {
+                    acknowledged.remove(&id);
+                    forgotten.push(id);
+                } else {
+                    // Unknown: either is right.
+                    acknowledged.remove(&id);
+                }
+            }
+        }
+        let done = !disk.is_crashed();
+        for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn(n), Unsynced::Torn(!n)] {
+            let at = format!("crash at call {n}, unsynced {unsynced:?}");
+            let disk = disk.crash(unsynced);
+            let store = open(&disk);
+            for (id, what) in &acknowledged {
+                assert_eq!(what_of(&store, id).as_ref(), Some(what), "{id}, {at}");
+            }
+            for id in &forgotten {
+                assert_eq!(what_of(&store, id), None, "{id}, {at}");
+            }
+            let report = store.recovery_report();
+            assert_eq!(report.failed.damaged, 0, "{at}: {report:?}");
+            let lsn = remember(&store, "after", "x");
+            assert!(lsn > report.head_lsn, "{at}");
+            let memory = contents(&store);
+            drop(store);
+            let store = open(&disk);
+            assert_eq!(contents(&store), memory, "{at}");
+            assert_eq!(store.recovery_report().failed.total(), 0, "{at}");
+        }
+        if done {
+            assert!(n > 50, "only {n} calls");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_damages_nothing() {
+    let disk = MemDisk::new();
+    let clock = Arc::new(FakeClock::default());
+    let with = Options { clock: Arc::clone(&clock) as _, ..options(&disk) };
+    let store = Store::open(DIR, with).unwrap();
+    let text = |n: usize| format!("{n} ").repeat(10_000);
+    let mut kept = BTreeMap::new();
+    for n in 0..10 {
+        remember(&store, &format!("e{n}"), text(n));
+        kept.insert(format!("e{n}"), text(n));
+    }
+    until("spare and ballast are made", || {
+        disk.image().keys().any(|path| path.ends_with("ballast"))
+    });
+    disk.set_capacity(Some(disk.used()));
+    let mut refused = Vec::new();
+    for n in 10..200 {
+        match try_remember(&store, &format!("e{n}"), &text(n)) {
+            Ok(_) => {
+                kept.insert(format!("e{n}"), text(n));
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::DiskFull, "{e}");
+                refused.push(format!("e{n}"));
+            }
+        }
+    }
+    assert!(refused.len() > 50, "the disk was never full");
+    assert_eq!(store.state(), WalState::Full);
+    for id in ["e0", "e1", "e2"] {
+        forget(&store, id);
+        kept.remove(id);
+    }
+    for (id, what) in &kept {
+        assert_eq!(what_of(&store, id).as_ref(), Some(what));
+    }
+    let copy = MemDisk::of(&disk.image());
+    let after = open(&copy);
+    assert_eq!(contents(&after).len(), kept.len());
+    assert!(refused.iter().all(|id| what_of(&after, id).is_none()), "a refused one reappeared");
+    assert_eq!(after.recovery_report().failed.total(), 0);
+    disk.set_capacity(None);
+    clock.advance(Duration::from_secs(1));
+    until("there is room again", || store.state() == WalState::Ready);
+    remember(&store, "resumed", "x");
+    for unsynced in [Unsynced::Lost, Unsynced::Kept] {
+        let store = open(&disk.crash(unsynced));
+        assert_eq!(contents(&store).len(), kept.len() + 1);
+        assert_eq!(store.recovery_report().failed.damaged, 0);
+    }
+}
+
+#[test]
+fn a_write_refused_for_want_of_room_never_comes_back() {
+    // The write of a frame itself meets the full disk, in the middle.
+    for first in 0..3 {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        let mut kept = Vec::new();
+        let fault = Fault { op: Op::Write, path: ".seg", first, times: 1, kind: Kind::Enospc };
+        disk.fail(fault);
+        for n in 0..6 {
+            let id = format!("e{n}");
+            match try_remember(&store, &id, "text") {
+                Ok(_) => kept.push(id),
+                Err(e) => assert_eq!(e.kind(), ErrorKind::DiskFull, "{e}"),
+            }
+        }
+        assert_eq!(kept.len(), 5);
+        for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn(first)] {
+            let store = open(&disk.crash(unsynced));
+            let found: Vec<String> = contents(&store).into_keys().map(|(_, id)| id).collect();
+            assert_eq!(found, kept);
+        }
+    }
+}
+
+#[test]
+fn of_many_who_create_one_id_exactly_one_wins() {
+    let store = open(&MemDisk::new());
+    for round in 0..20 {
+        let id = format!("e{round}");
+        let barrier = Barrier::new(16);
+        let winners = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for n in 0..16 {
+                let (store, barrier, winners, id) = (&store, &barrier, &winners, &id);
+                scope.spawn(move || {
+                    barrier.wait();
+                    let what = format!("by {n}");
+                    let pending =
+                        store.remember("s", draft(id, &what), Condition::Absent).unwrap();
+                    match pending.wait() {
+                        Ok(done) => winners.lock().unwrap().push((done.lsn, what)),
+                        Err(e) => assert_eq!(e.kind(), ErrorKind::Precondition, "{e}"),
+                    }
+                });
+            }
+        });
+        let winners = winners.into_inner().unwrap();
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        let stored = store.get("s", &id).unwrap();
+        assert_eq!((stored.lsn, stored.episode.what), winners[0].clone());
+    }
+}
+
+#[test]
+fn a_precondition_on_an_lsn_is_decided_by_that_lsn() {
+    let store = open(&MemDisk::new());
+    let first = remember(&store, "e", "one");
+    let change = |what: &str, condition| -> Result<u64, Error> {
+        Ok(store.remember("s", draft("e", what), condition)?.wait()?.lsn)
+    };
+    let second = change("two", Condition::Lsn(first)).unwrap();
+    assert_eq!(change("three", Condition::Lsn(first)).unwrap_err().kind(), ErrorKind::Precondition);
+    let wrong = store.forget("s", "e", Condition::Lsn(first)).unwrap().wait().unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Precondition);
+    assert_eq!(what_of(&store, "e").as_deref(), Some("two"));
+    store.forget("s", "e", Condition::Lsn(second)).unwrap().wait().unwrap();
+    let gone = change("four", Condition::Lsn(second)).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::Precondition);
+    change("five", Condition::Absent).unwrap();
+}
+
+#[test]
+fn a_batch_keeps_its_good_members() {
+    let store = open(&MemDisk::new());
+    let vector = |id: &str, dimensions: usize| Draft {
+        embedding: vec![0.5; dimensions],
+        ..draft(id, "x")
+    };
+    let drafts = vec![
+        Ok(vector("a", 3)),
+        Ok(draft("b", "")),
+        Ok(vector("c", 4)),
+        Err(Error::NoSuch { what: "readable JSON".into() }),
+        Ok(vector("d", 3)),
+        Ok(Draft { embedding: vec![f32::NAN], ..draft("e", "x") }),
+        Ok(draft("a", "again")),
+    ];
+    let done = store.remember_batch("s", drafts, Condition::Any).unwrap().wait().unwrap();
+    let kinds: Vec<_> = done.rejected.iter().map(|(at, e)| (*at, e.kind())).collect();
+    assert_eq!(
+        kinds,
+        [
+            (1, ErrorKind::Invalid),
+            (2, ErrorKind::Conflict),
+            (3, ErrorKind::NotFound),
+            (5, ErrorKind::Invalid)
+        ]
+    );
+    assert_eq!(done.accepted, 3);
+    assert!(done.first_lsn < done.last_lsn);
+    assert_eq!(what_of(&store, "a").as_deref(), Some("again"));
+    assert_eq!(contents(&store).len(), 2);
+    let other = store.remember("s", vector("z", 5), Condition::Any).unwrap().wait().unwrap_err();
+    assert!(matches!(other, Error::Dimension { expected: 3, found: 5, .. }), "{other}");
+}
+
+#[test]
+fn a_full_queue_says_busy_and_loses_nothing() {
+    let disk = MemDisk::new();
+    let store = Store::open(DIR, Options { queue_max: 8, ..options(&disk) }).unwrap();
+    // The first sync of the segment waits until it is told to go on.
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let closed = Arc::clone(&gate);
+    let waiting = Arc::new(AtomicBool::new(false));
+    let arrived = Arc::clone(&waiting);
+    disk.observe(move |call| {
+        if call.op == Op::Sync && call.path.to_string_lossy().contains(".seg") {
+            arrived.store(true, Ordering::SeqCst);
+            let mut open = closed.0.lock().unwrap();
+            while !*open {
+                open = closed.1.wait(open).unwrap();
+            }
+        }
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| remember(&store, "first", "x"));
+        until("the writer is in its sync", || waiting.load(Ordering::SeqCst));
+        let mut pending = Vec::new();
+        let busy = loop {
+            let id = format!("e{}", pending.len());
+            match store.remember("s", draft(&id, "x"), Condition::Any) {
+                Ok(one) => pending.push(one),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(busy.kind(), ErrorKind::Busy, "{busy}");
+        assert_eq!(pending.len(), 8);
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        first.join().unwrap();
+        for one in pending {
+            one.wait().unwrap();
+        }
+    });
+    assert_eq!(contents(&store).len(), 9);
+}
+
+#[test]
+fn without_durability_an_acknowledgement_needs_no_sync_and_the_status_says_so() {
+    let disk = MemDisk::new();
+    let with = Options { durability: Durability::Never, ..options(&disk) };
+    let store = Store::open(DIR, with).unwrap();
+    disk.fail_for_ever(Op::Sync, ".seg", Kind::Eio);
+    let lsn = remember(&store, "e", "x");
+    let status = store.wal();
+    assert_eq!((status.durability.as_str(), status.head_lsn), ("never", lsn));
+    assert!(status.synced_lsn < lsn);
+    assert_eq!(contents(&open(&disk.crash(Unsynced::Lost))).len(), 0);
+
+    let disk = MemDisk::new();
+    let durability = Durability::Interval(Duration::from_millis(20));
+    let store = Store::open(DIR, Options { durability, ..options(&disk) }).unwrap();
+    remember(&store, "e", "x");
+    assert_eq!(store.wal().durability, "interval=20ms");
+    until("the interval's sync", || store.wal().synced_lsn >= 1);
+    assert_eq!(contents(&open(&disk.crash(Unsynced::Lost))).len(), 1);
+}

@@ -1,0 +1,397 @@
+//! Laws of compaction: it gives back what is dead, and nothing else ever changes.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engram_core::metrics::Metrics;
+use engram_core::storage::wal::report::WalState;
+use engram_core::{Condition, Options, Store};
+
+use support::disk::{Fault, Image, Kind, MemDisk, Op, Unsynced};
+use support::gauges::Figures;
+use support::{Contents, DIR, FakeClock, contents, forget, mix, open, options, remember, until, wal};
+
+/// A text of about `bytes`, unlike any other of another `seed`.
+fn text(seed: u64, bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 16);
+    let mut state = seed;
+    while text.len() < bytes {
+        state = mix(state);
+        text.push_str(&format!("{state:016x}"));
+    }
+    text
+}
+
+/// Three segments and a bit: overwritten, forgotten and live episodes in each, a space that was
+/// forgotten, and one with embeddings.
+fn littered() -> (Image, Contents) {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let v = || engram_core::Draft { embedding: vec![1.0; 8], ..support::draft("v", "vector") };
+    store.remember("v", v(), Condition::Any).unwrap().wait().unwrap();
+    for n in 0..10 {
+        let draft = support::draft(&format!("g{n}"), text(1000 + n, 4000));
+        store.remember("gone", draft, Condition::Any).unwrap().wait().unwrap();
+    }
+    for n in 0..160u64 {
+        remember(&store, &format!("e{}", n % 60), text(n, 20_000));
+        if n % 5 == 4 {
+            forget(&store, &format!("e{}", n % 60));
+        }
+        if n == 80 {
+            store.forget_space("gone").unwrap().wait().unwrap();
+            store.remember("v", v(), Condition::Any).unwrap().wait().unwrap();
+        }
+    }
+    assert!(store.wal().segments.len() >= 3);
+    store.close().unwrap();
+    (disk.image(), contents(&store))
+}
+
+fn log_files(disk: &MemDisk) -> Vec<String> {
+    let image = disk.image();
+    let names = image.keys().filter(|path| path.starts_with(wal("")));
+    names.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+/// Only the log's own segments, its spare and its ballast are there.
+fn check_no_file_left_over(disk: &MemDisk, store: &Store, at: &str) {
+    let known: Vec<String> = store.wal().segments.into_iter().map(|s| s.file).collect();
+    let found = log_files(disk);
+    // The spare is being made under its own name.
+    let left = found.iter().filter(|name| !known.contains(name) && !name.starts_with("spare"));
+    let left: Vec<_> = left.filter(|name| *name != "ballast").collect();
+    assert!(left.is_empty(), "{left:?} left over, {at}");
+}
+
+fn holds(disk: &MemDisk, needle: &str) -> bool {
+    let image = disk.image();
+    image
+        .iter()
+        .filter(|(path, _)| path.starts_with(wal("")))
+        .any(|(_, bytes)| memchr::memmem::find(bytes, needle.as_bytes()).is_some())
+}
+
+#[test]
+fn compaction_keeps_the_memory_and_gives_the_garbage_back() {
+    let (image, memory) = littered();
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    assert_eq!(contents(&store), memory);
+    let before: u64 = store.wal().segments.iter().map(|s| s.bytes).sum();
+    let stats = store.compact_from_memory().unwrap();
+    assert!(stats.frames_dropped > 80 && stats.bytes_reclaimed > before / 3, "{stats:?}");
+    assert_eq!(contents(&store), memory);
+    check_no_file_left_over(&disk, &store, "after compaction");
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store), memory);
+    let report = store.recovery_report();
+    assert_eq!(report.failed.total(), 0);
+    assert!(report.incidents.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_crash_at_any_call_of_compaction_leaves_the_memory_as_it_was() {
+    let (image, memory) = littered();
+    for n in 0.. {
+        let disk = MemDisk::of(&image);
+        let store = open(&disk);
+        disk.crash_at(n);
+        let compacted = store.compact_from_memory();
+        if !disk.is_crashed() {
+            compacted.unwrap();
+            assert!(n > 20, "compaction took only {n} calls");
+            return;
+        }
+        for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn(n), Unsynced::Torn(!n)] {
+            let at = format!("crash at call {n}, unsynced {unsynced:?}");
+            let disk = disk.crash(unsynced);
+            let store = open(&disk);
+            let report = store.recovery_report();
+            assert_eq!(contents(&store), memory, "{at}");
+            assert_eq!((report.failed.damaged, &report.lost_lsns[..]), (0, &[][..]), "{at}");
+            check_no_file_left_over(&disk, &store, &at);
+            store.compact_from_memory().unwrap();
+            assert_eq!(contents(&store), memory, "{at}");
+            store.close().unwrap();
+            drop(store);
+            let store = open(&disk);
+            assert_eq!(contents(&store), memory, "{at}");
+            assert!(store.recovery_report().incidents.is_empty(), "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_call_of_compaction_harms_nothing_and_is_counted() {
+    let (image, memory) = littered();
+    for n in 0.. {
+        let at = format!("call {n} failed");
+        let disk = MemDisk::of(&image);
+        let figures = Figures::default();
+        let metrics = Arc::new(Metrics::new(&figures));
+        let store = Store::open(DIR, Options { metrics, ..options(&disk) }).unwrap();
+        disk.fail_at(n, Kind::Eio);
+        let compacted = store.compact_from_memory();
+        if !disk.has_failed() {
+            compacted.unwrap();
+            return;
+        }
+        assert_eq!(contents(&store), memory, "{at}");
+        let failed = figures.count("engram_wal_compaction_runs_total{outcome=failed}");
+        assert!(compacted.is_ok() || failed == 1, "{at}: {failed} failed runs, {compacted:?}");
+        if store.state() != WalState::Poisoned {
+            // A failure of compaction never stops writers, and the next run does the work.
+            remember(&store, "after", "x");
+            forget(&store, "after");
+            store.compact_from_memory().unwrap();
+        }
+        assert_eq!(contents(&store), memory, "{at}");
+        let disk = disk.crash(Unsynced::Lost);
+        let store = open(&disk);
+        assert_eq!(contents(&store), memory, "{at}");
+        assert_eq!(store.recovery_report().failed.damaged, 0, "{at}");
+        check_no_file_left_over(&disk, &store, &at);
+    }
+}
+
+#[test]
+fn a_run_whose_directory_sync_failed_does_not_hide_a_later_wider_one() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let fill = |store: &Store, from: u64| {
+        for n in from..from + 60 {
+            remember(store, &format!("e{}", n % 7), text(n, 20_000));
+        }
+    };
+    fill(&store, 0);
+    // The commit's rename happens; what follows it fails.
+    disk.fail(Fault { op: Op::SyncDir, path: "wal", first: 1, times: 1, kind: Kind::Eio });
+    assert!(store.compact_from_memory().is_err());
+    disk.heal();
+    fill(&store, 60);
+    store.compact_from_memory().unwrap();
+    let memory = contents(&store);
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store), memory);
+    check_no_file_left_over(&disk, &store, "after a restart");
+}
+
+#[test]
+fn compaction_with_nothing_to_reclaim_writes_nothing() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..120 {
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    until("the spare is made", || log_files(&disk).contains(&"ballast".to_owned()));
+    store.compact_from_memory().unwrap();
+    let (calls, created) = (disk.changing_calls(), disk.calls(Op::Create));
+    let stats = store.compact_from_memory().unwrap();
+    assert_eq!((stats.segments_in, stats.frames_dropped), (0, 0), "{stats:?}");
+    // An idle mark may be left meanwhile: a write and a sync.
+    assert!(disk.changing_calls() - calls <= 2);
+    assert_eq!(disk.calls(Op::Create), created);
+}
+
+#[test]
+fn forgotten_and_overwritten_text_leaves_the_logs_bytes() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "kept", "the text that stays");
+    remember(&store, "secret", "canary-one");
+    remember(&store, "secret", "canary-two");
+    remember(&store, "other", "canary-three");
+    remember(&store, "other", "replaced");
+    store.remember("x", support::draft("a", "canary-four"), Condition::Any).unwrap().wait().unwrap();
+    forget(&store, "secret");
+    store.forget_space("x").unwrap().wait().unwrap();
+    store.compact_from_memory().unwrap();
+    for canary in ["canary-one", "canary-two", "canary-three", "canary-four"] {
+        assert!(!holds(&disk, canary), "{canary} is still in the log");
+    }
+    assert!(holds(&disk, "the text that stays"));
+    // Nothing of it comes back, and the tombstones, needed no longer, are gone too.
+    let memory = contents(&store);
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store), memory);
+    assert_eq!(memory.len(), 2);
+}
+
+#[test]
+fn forgotten_text_leaves_within_the_time_that_was_promised() {
+    let disk = MemDisk::new();
+    let clock = Arc::new(FakeClock::default());
+    let with = |clock: &Arc<FakeClock>| Options {
+        clock: Arc::clone(clock) as _,
+        compact_automatically: true,
+        forget_erase_max: Duration::from_secs(3600),
+        ..options(&disk)
+    };
+    let store = Store::open(DIR, with(&clock)).unwrap();
+    remember(&store, "secret", "canary");
+    for n in 0..50 {
+        remember(&store, &format!("e{n}"), text(n, 1000));
+    }
+    forget(&store, "secret");
+    // So little garbage is no reason to run, but time is.
+    drop(store);
+    let store = Store::open(DIR, with(&clock)).unwrap();
+    assert!(holds(&disk, "canary"));
+    clock.advance(Duration::from_secs(3600));
+    drop(store);
+    let store = Store::open(DIR, with(&clock)).unwrap();
+    until("the forgotten text is erased", || !holds(&disk, "canary"));
+    assert_eq!(contents(&store).len(), 50);
+}
+
+#[test]
+fn forgetting_most_of_a_memory_gives_its_disk_back() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..300u64 {
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    let before: u64 = store.wal().segments.iter().map(|s| s.bytes).sum();
+    for n in (0..300).filter(|n| n % 10 != 0) {
+        forget(&store, &format!("e{n}"));
+    }
+    store.compact_from_memory().unwrap();
+    let after: u64 = store.wal().segments.iter().map(|s| s.bytes).sum();
+    assert!(after * 5 <= before, "{before} bytes became {after}");
+    assert_eq!(contents(&store).len(), 30);
+    let memory = contents(&store);
+    drop(store);
+    assert_eq!(contents(&open(&disk)), memory);
+}
+
+#[test]
+fn overwriting_the_same_keys_for_ever_stays_bounded() {
+    for segment_bytes in [1 << 20, 64 << 20] {
+        let disk = MemDisk::new();
+        let with = Options { compact_automatically: true, segment_bytes, ..options(&disk) };
+        let store = Store::open(DIR, with).unwrap();
+        let size = |store: &Store| -> u64 {
+            let status = store.wal();
+            status.segments.iter().map(|s| s.bytes).sum::<u64>()
+        };
+        for round in 0..40u64 {
+            for n in 0..20 {
+                remember(&store, &format!("e{n}"), text(round * 100 + n, 20_000));
+            }
+            let live = store.wal().live_bytes;
+            let bound = 3 * live + 2 * (1 << 20);
+            until("compaction catches up", || size(&store) <= bound);
+        }
+        assert_eq!(contents(&store).len(), 20);
+    }
+}
+
+#[test]
+fn stats_and_metrics_equal_the_ground_truth() {
+    let disk = MemDisk::new();
+    let figures = Figures::default();
+    let metrics = Arc::new(Metrics::new(&figures));
+    let store = Store::open(DIR, Options { metrics, ..options(&disk) }).unwrap();
+    for n in 0..30 {
+        remember(&store, &format!("e{n}"), "text");
+    }
+    for n in 0..10 {
+        remember(&store, &format!("e{n}"), "newer");
+    }
+    for n in 20..30 {
+        forget(&store, &format!("e{n}"));
+    }
+    let before: u64 = store.wal().segments.iter().filter(|s| s.sealed).map(|s| s.bytes).sum();
+    assert_eq!(before, 0);
+    let stats = store.compact_from_memory().unwrap();
+    // Ten were replaced, ten forgotten, and their ten tombstones have nothing older left; an
+    // idle mark may have been left among them.
+    let marks = stats.frames_dropped - 30;
+    assert!(marks <= 3, "{stats:?}");
+    assert_eq!((stats.segments_in, stats.segments_out, stats.frames_kept), (1, 1, 20));
+    let outputs = store.wal().segments.into_iter().filter(|s| s.sealed);
+    assert_eq!(outputs.map(|s| s.bytes).sum::<u64>(), stats.bytes_after);
+    assert_eq!(stats.bytes_reclaimed, stats.bytes_before - stats.bytes_after);
+    assert_eq!(figures.count("engram_wal_compaction_runs_total{outcome=ok}"), 1);
+    assert_eq!(figures.count("engram_wal_compaction_runs_total{outcome=failed}"), 0);
+    assert_eq!(figures.count("engram_wal_compaction_frames_kept_total"), 20);
+    assert_eq!(figures.count("engram_wal_compaction_frames_dropped_total"), 30 + marks);
+    let reclaimed = figures.count("engram_wal_compaction_bytes_reclaimed_total");
+    assert_eq!(reclaimed, stats.bytes_reclaimed);
+    assert_eq!(figures.samples("engram_wal_compaction_duration_seconds"), 1);
+    assert_eq!(store.wal().dead_bytes, 0);
+}
+
+#[test]
+fn a_tombstone_stays_as_long_as_an_older_frame_of_its_key_may_be_there() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    // The oldest segment holds the episode and, mostly, live ones; the newest its tombstone.
+    remember(&store, "victim", "canary");
+    for n in 0..60 {
+        remember(&store, &format!("live{n}"), text(n, 20_000));
+    }
+    forget(&store, "victim");
+    let memory = contents(&store);
+    for unsynced in [Unsynced::Lost, Unsynced::Kept] {
+        let store = open(&disk.crash(unsynced));
+        assert_eq!(contents(&store), memory);
+        store.compact_from_memory().unwrap();
+        assert_eq!(contents(&store), memory);
+    }
+}
+
+#[test]
+fn writers_go_on_while_compaction_runs() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4u64)
+            .map(|writer| {
+                let store = &store;
+                scope.spawn(move || {
+                    let mut last = 0;
+                    for n in 0..60 {
+                        let id = format!("w{writer}-{}", n % 12);
+                        let lsn = remember(store, &id, text(writer * 1000 + n, 10_000));
+                        assert!(lsn > last, "LSNs rise in the order of acknowledgements");
+                        last = lsn;
+                        let read = store.get("s", &id).unwrap();
+                        assert_eq!(read.lsn, lsn);
+                    }
+                })
+            })
+            .collect();
+        while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            store.compact_from_memory().unwrap();
+        }
+    });
+    let memory = contents(&store);
+    assert_eq!(memory.len(), 48);
+    for (writer, n) in (0..4u64).flat_map(|writer| (0..12).map(move |n| (writer, n))) {
+        let (_, episode) = &memory[&("s".to_owned(), format!("w{writer}-{n}"))];
+        assert_eq!(episode.what, text(writer * 1000 + 48 + n, 10_000));
+    }
+    drop(store);
+    assert_eq!(contents(&open(&disk)), memory);
+}
+
+#[test]
+fn temporary_files_are_removed_at_start() {
+    let (mut image, memory) = littered();
+    image.insert(wal("00000000000000000001-00000000000000000009-000001.seg.tmp"), vec![7; 100]);
+    image.insert(wal("spare"), vec![1; 5000]);
+    image.insert(wal("spare.tmp"), vec![1; 5000]);
+    let disk = MemDisk::of(&image);
+    disk.say_available(0);
+    let store = open(&disk);
+    assert_eq!(contents(&store), memory);
+    assert_eq!(log_files(&disk).iter().filter(|name| !name.ends_with(".seg")).count(), 1, "ballast");
+}

@@ -235,8 +235,7 @@ fn of_many_who_create_one_id_exactly_one_wins() {
                 scope.spawn(move || {
                     barrier.wait();
                     let what = format!("by {n}");
-                    let pending =
-                        store.remember("s", draft(id, &what), Condition::Absent).unwrap();
+                    let pending = store.remember("s", draft(id, &what), Condition::Absent).unwrap();
                     match pending.wait() {
                         Ok(done) => winners.lock().unwrap().push((done.lsn, what)),
                         Err(e) => assert_eq!(e.kind(), ErrorKind::Precondition, "{e}"),
@@ -272,10 +271,8 @@ fn a_precondition_on_an_lsn_is_decided_by_that_lsn() {
 #[test]
 fn a_batch_keeps_its_good_members() {
     let store = open(&MemDisk::new());
-    let vector = |id: &str, dimensions: usize| Draft {
-        embedding: vec![0.5; dimensions],
-        ..draft(id, "x")
-    };
+    let vector =
+        |id: &str, dimensions: usize| Draft { embedding: vec![0.5; dimensions], ..draft(id, "x") };
     let drafts = vec![
         Ok(vector("a", 3)),
         Ok(draft("b", "")),

@@ -12,7 +12,9 @@ use engram_core::{Condition, Options, Store};
 
 use support::disk::{Fault, Image, Kind, MemDisk, Op, Unsynced};
 use support::gauges::Figures;
-use support::{Contents, DIR, FakeClock, contents, forget, mix, open, options, remember, until, wal};
+use support::{
+    Contents, DIR, FakeClock, contents, forget, mix, open, options, remember, until, wal,
+};
 
 /// A text of about `bytes`, unlike any other of another `seed`.
 fn text(seed: u64, bytes: usize) -> String {
@@ -208,7 +210,11 @@ fn forgotten_and_overwritten_text_leaves_the_logs_bytes() {
     remember(&store, "secret", "canary-two");
     remember(&store, "other", "canary-three");
     remember(&store, "other", "replaced");
-    store.remember("x", support::draft("a", "canary-four"), Condition::Any).unwrap().wait().unwrap();
+    store
+        .remember("x", support::draft("a", "canary-four"), Condition::Any)
+        .unwrap()
+        .wait()
+        .unwrap();
     forget(&store, "secret");
     store.forget_space("x").unwrap().wait().unwrap();
     store.compact_from_memory().unwrap();
@@ -393,5 +399,9 @@ fn temporary_files_are_removed_at_start() {
     disk.say_available(0);
     let store = open(&disk);
     assert_eq!(contents(&store), memory);
-    assert_eq!(log_files(&disk).iter().filter(|name| !name.ends_with(".seg")).count(), 1, "ballast");
+    assert_eq!(
+        log_files(&disk).iter().filter(|name| !name.ends_with(".seg")).count(),
+        1,
+        "ballast"
+    );
 }

@@ -122,8 +122,7 @@ fn check_flip(sample: &Sample, path: &Path, bit: usize) {
     disk.say_available(0);
     let before = look(&disk);
     let figures = Figures::default();
-    let with_figures =
-        || Options { metrics: Arc::new(Metrics::new(&figures)), ..options(&disk) };
+    let with_figures = || Options { metrics: Arc::new(Metrics::new(&figures)), ..options(&disk) };
     let known = open_incidents(sample);
     let store = Store::open(DIR, with_figures()).unwrap_or_else(|e| panic!("{}: {e}", at()));
     let report = store.recovery_report();

@@ -19,6 +19,7 @@ use crate::storage::wal::prealloc::{Filled, ZeroFill};
 use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
+use crate::store::directory::Directory;
 use crate::store::policy::{Bounds, Job, next_job, seal_early};
 
 /// How often maintenance looks while there are changes.
@@ -404,7 +405,7 @@ impl Upkeep {
     /// Whether garbage comes faster than the rate lets it go: the log must not grow without
     /// bound, so the limit gives way before the bound does.
     fn is_behind(&self) -> bool {
-        let usage = self.shared.memory.look(|directory| directory.total_usage());
+        let usage = self.shared.memory.look(Directory::total_usage);
         usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes / 2)
     }
 

@@ -38,7 +38,7 @@ struct Flip {
 
 #[test]
 fn a_flipped_bit_after_a_clean_stop_costs_the_frame_that_it_hit() {
-    flip_many(&made(|server| server.stop_cleanly()));
+    flip_many(&made(Live::stop_cleanly));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn choose(made: &Made, rng: &mut Rng, number: usize) -> Flip {
         .iter()
         .map(|path| {
             let all = fs::metadata(path).unwrap().len();
-            if number % 2 == 0 { all } else { used(path).unwrap_or(0) }
+            if number.is_multiple_of(2) { all } else { used(path).unwrap_or(0) }
         })
         .collect();
     let mut at = rng.below(lengths.iter().sum());

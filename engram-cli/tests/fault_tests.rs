@@ -90,7 +90,9 @@ fn crowd(server: &Live, name: &str, count: usize) -> Told {
             }
         };
         let threads: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(run(client))).collect();
-        threads.into_iter().for_each(|thread| told.add(thread.join().unwrap()));
+        for thread in threads {
+            told.add(thread.join().unwrap());
+        }
     });
     told
 }
@@ -114,7 +116,7 @@ fn check(http: &mut Http, told: &Told) {
     }
 }
 
-fn metric(http: &mut Http, series: &str) -> f64 {
+fn metric(http: &mut Http, series: &str) -> u64 {
     let text = http.must("GET", "/metrics", b"").text();
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     line.unwrap_or_else(|| panic!("no {series}:\n{text}")).trim().parse().unwrap()
@@ -151,7 +153,7 @@ fn full_disk(mebibytes: u64, more: &[&str]) {
         assert!(clear.iter().all(|word| detail.contains(word)), "{detail}");
     }
     assert_eq!(http.get("/v1/wal")["state"], "full");
-    assert_eq!(metric(&mut http, "engram_wal_disk_full"), 1.0);
+    assert_eq!(metric(&mut http, "engram_wal_disk_full"), 1);
     assert_eq!(http.must("GET", "/readyz", b"").status, 200);
     check(&mut http, &told);
     // Forgets have room of their own.
@@ -172,7 +174,7 @@ fn full_disk(mebibytes: u64, more: &[&str]) {
     told.add(after);
     check(&mut http, &told);
     assert_eq!(http.get("/v1/wal")["state"], "ready");
-    assert_eq!(metric(&mut http, "engram_wal_disk_full"), 0.0);
+    assert_eq!(metric(&mut http, "engram_wal_disk_full"), 0);
     restarts(dir.path(), &data, server, &told, more);
 }
 
@@ -221,7 +223,7 @@ fn poisoned_by(inject: &str, more: &[&str]) {
     assert_eq!(http.must("GET", "/readyz", b"").status, 503);
     assert_eq!(http.must("GET", "/livez", b"").status, 200);
     assert_eq!(http.get("/v1/wal")["state"], "poisoned");
-    assert_eq!(metric(&mut http, "engram_wal_poisoned"), 1.0);
+    assert_eq!(metric(&mut http, "engram_wal_poisoned"), 1);
     let there = http.episodes("chitchat");
     assert_eq!(there.len(), told.kept.len(), "readers see what was acknowledged, and only that");
     restarts(dir.path(), &data, server, &told, more);

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use support::http::{Http, connect, read_reply};
 use support::live::{Live, wait_for};
@@ -130,7 +131,6 @@ fn clients_that_go_away_harm_nobody_and_leave_whole_episodes_or_none() {
 fn thousands_of_idle_connections_hold_up_nobody() {
     let wanted = std::env::var("ENGRAM_CROWD").ok().and_then(|text| text.parse().ok());
     let wanted: u64 = wanted.unwrap_or(2_000);
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let room = limit.maximum.unwrap_or(u64::MAX);
@@ -153,7 +153,7 @@ fn thousands_of_idle_connections_hold_up_nobody() {
     wait_for("all to be connected", || {
         let text = http.must("GET", "/metrics", b"").text();
         let gauge = text.lines().find_map(|line| line.strip_prefix("engram_http_connections "));
-        (gauge.unwrap().parse::<f64>().unwrap() >= wanted as f64).then_some(())
+        (gauge.unwrap().parse::<u64>().unwrap() >= wanted).then_some(())
     });
     // Any of them may still become a client.
     for stream in idle.iter().step_by(usize::try_from(wanted / 20).unwrap()) {

@@ -71,6 +71,8 @@ pub(crate) struct Seen {
     pub(crate) unused_bytes: AtomicU64,
     pub(crate) spare_bytes: AtomicU64,
     pub(crate) ballast_bytes: AtomicU64,
+    /// Of a spare or ballast that is being made.
+    pub(crate) filling_bytes: AtomicU64,
     full: AtomicBool,
     poisoned: AtomicBool,
     cause: Mutex<Option<String>>,
@@ -486,7 +488,7 @@ impl Shared {
     /// Spares, ballast, and the unused part of the active segment.
     pub(crate) fn preallocated_bytes(&self) -> u64 {
         let seen = &self.seen;
-        [&seen.unused_bytes, &seen.spare_bytes, &seen.ballast_bytes]
+        [&seen.unused_bytes, &seen.spare_bytes, &seen.ballast_bytes, &seen.filling_bytes]
             .iter()
             .map(|bytes| bytes.load(Ordering::Relaxed))
             .sum()

@@ -14,7 +14,7 @@ use super::http::Http;
 use super::plain;
 
 /// Longer than anything that is waited for takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until there is an answer; a test that asks too long fails.
 pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

@@ -1,4 +1,4 @@
-//! Chance that can be repeated: SplitMix64 from a seed, which a failing test prints.
+//! Chance that can be repeated: `SplitMix64` from a seed, which a failing test prints.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -19,6 +19,7 @@ use crate::storage::wal::prealloc::{Filled, ZeroFill};
 use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
+use crate::store::directory::Directory;
 use crate::store::policy::{Bounds, Job, next_job, seal_early};
 
 /// How often maintenance looks while there are changes.
@@ -92,6 +93,9 @@ impl Upkeep {
             self.trim();
             let mut busy = self.make_spare();
             busy |= self.make_ballast();
+            let filling = [&self.spare, &self.ballast].into_iter().flatten();
+            let filling = filling.map(ZeroFill::done_bytes).sum();
+            self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
             busy |= self.compact();
             self.gauges();
             if !busy {
@@ -433,8 +437,8 @@ impl Upkeep {
     /// Whether garbage comes faster than the rate lets it go: the log must not grow without
     /// bound, so the limit gives way before the bound does.
     fn is_behind(&self) -> bool {
-        let usage = self.shared.memory.look(|directory| directory.total_usage());
-        usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes)
+        let usage = self.shared.memory.look(Directory::total_usage);
+        usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes / 2)
     }
 
     fn gauges(&self) {

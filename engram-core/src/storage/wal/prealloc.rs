@@ -55,6 +55,12 @@ impl ZeroFill {
         Ok(Self { spare: Spare { path, file, bytes }, done: 0 })
     }
 
+    /// Bytes of the file so far.
+    #[must_use]
+    pub fn done_bytes(&self) -> u64 {
+        self.done
+    }
+
     /// Writes the next zeros; syncs behind the last ones. On failure the file is removed.
     ///
     /// # Errors

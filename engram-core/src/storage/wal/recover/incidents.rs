@@ -21,7 +21,7 @@ pub(super) fn damage_incident(
         .iter()
         .any(|&(at, bytes)| at < loss.offset + loss.bytes && loss.offset < at + bytes);
     let verdict = if unreadable { IncidentKind::Unreadable } else { IncidentKind::Damaged };
-    let lost = match loss.entries {
+    let told = match loss.entries {
         0 => "no record was lost".to_owned(),
         1 => format!("1 record was lost (LSN {})", lsn_text(&loss.lsns)),
         n => format!("{n} records were lost (LSNs {})", lsn_text(&loss.lsns)),
@@ -35,7 +35,7 @@ pub(super) fn damage_incident(
         at: env.clock.now(),
         verdict,
         detail: format!(
-            "{} bytes of {file} at {} fail their checksum: {lost}, all else was recovered{at_last}; \
+            "{} bytes of {file} at {} fail their checksum: {told}, all else was recovered{at_last}; \
              check the disk, and remember again what was lost",
             loss.bytes, loss.offset
         ),

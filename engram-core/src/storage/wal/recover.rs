@@ -435,7 +435,7 @@ impl Recovery {
                     }
                 }
             }
-            let incident = damage_incident(&self.env, judged, loss, name);
+            let incident = damage_incident(&self.env, &judged.facts, loss, name);
             self.note(incident);
         }
         Ok(stays)
@@ -478,7 +478,7 @@ impl Recovery {
 
     fn describe(&mut self, judged: &Judged) {
         for loss in &judged.judgement.damaged {
-            let incident = damage_incident(&self.env, judged, loss, None);
+            let incident = damage_incident(&self.env, &judged.facts, loss, None);
             self.note(incident);
         }
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
@@ -829,10 +829,15 @@ fn slim(mut judged: Judged) -> Judged {
     judged
 }
 
-fn damage_incident(env: &Env, judged: &Judged, loss: &Loss, name: Option<String>) -> Incident {
-    let file = judged.facts.name.file_name();
-    let unreadable = judged
-        .facts
+/// One run of damage, as it is named once in its life, whoever finds it.
+pub(crate) fn damage_incident(
+    env: &Env,
+    facts: &SegmentFacts,
+    loss: &Loss,
+    name: Option<String>,
+) -> Incident {
+    let file = facts.name.file_name();
+    let unreadable = facts
         .unreadable
         .iter()
         .any(|&(at, bytes)| at < loss.offset + loss.bytes && loss.offset < at + bytes);

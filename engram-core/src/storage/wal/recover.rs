@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use act::{footer_of, new_identity};
-pub(crate) use incidents::log_incident;
-use incidents::{damage_incident, header_incident, missing_incident, tail_incident};
+pub(crate) use incidents::{damage_incident, log_incident};
+use incidents::{header_incident, missing_incident, tail_incident};
 
 use super::env::{Env, remove_if_there};
 use super::frame::{self, Codec, Header, Kind};
@@ -338,7 +338,7 @@ impl Recovery {
 
     fn describe(&mut self, judged: &Judged) {
         for loss in &judged.judgement.damaged {
-            let incident = damage_incident(&self.env, judged, loss, None);
+            let incident = damage_incident(&self.env, &judged.facts, loss, None);
             self.note(incident);
         }
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {

@@ -156,7 +156,7 @@ impl Recovery {
                     }
                 }
             }
-            let incident = damage_incident(&self.env, judged, loss, name);
+            let incident = damage_incident(&self.env, &judged.facts, loss, name);
             self.note(incident);
         }
         stays

@@ -396,7 +396,7 @@ fn temporary_files_are_removed_at_start() {
     image.insert(wal("spare"), vec![1; 5000]);
     image.insert(wal("spare.tmp"), vec![1; 5000]);
     let disk = MemDisk::of(&image);
-    disk.say_available(512 << 10);
+    disk.say_available((1 << 20) - 1);
     let store = open(&disk);
     assert_eq!(contents(&store), memory);
     assert_eq!(

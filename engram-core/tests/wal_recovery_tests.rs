@@ -82,7 +82,7 @@ fn is_segment(path: &Path) -> bool {
 
 fn closed_sample(episodes: usize) -> Sample {
     let disk = MemDisk::new();
-    disk.say_available(512 << 10);
+    disk.say_available((1 << 20) - 1);
     let store = open(&disk);
     write_small(&store, episodes);
     store.close().unwrap();
@@ -122,7 +122,7 @@ fn check_flip(sample: &Sample, path: &Path, bit: usize) {
     let mut image = sample.image.clone();
     image.get_mut(path).unwrap()[bit / 8] ^= 1 << (bit % 8);
     let disk = MemDisk::of(&image);
-    disk.say_available(512 << 10);
+    disk.say_available((1 << 20) - 1);
     let before = look(&disk);
     let figures = Figures::default();
     let with_figures = || Options { metrics: Arc::new(Metrics::new(&figures)), ..options(&disk) };
@@ -289,7 +289,7 @@ fn recovery_interrupted_at_any_call_and_run_again_ends_in_the_same_state() {
     drop(store);
     for n in 0.. {
         let disk = MemDisk::of(&image);
-        disk.say_available(512 << 10);
+        disk.say_available((1 << 20) - 1);
         disk.crash_at(n);
         let opened = Store::open(DIR, options(&disk));
         if !disk.is_crashed() {
@@ -381,7 +381,7 @@ fn a_torn_tail_is_no_loss_and_its_whole_frames_can_be_brought_back() {
 
 fn check_tail(image: &Image, frames: &[FrameDump], cut: usize) {
     let disk = MemDisk::of(image);
-    disk.say_available(512 << 10);
+    disk.say_available((1 << 20) - 1);
     let whole = frames.iter().filter(|f| f.offset + f.bytes <= cut as u64).count();
     let before = look(&disk);
     let store = open(&disk);

@@ -209,11 +209,11 @@ impl Recovery {
         let lost = judgement.damaged.iter().flat_map(|loss| loss.lsns.iter());
         match lost.copied().find(|&range| !covers(&self.options.accepted, range)) {
             None => Ok(()),
-            Some((first, last)) => Err(Error::Unreadable {
+            Some((from, to)) => Err(Error::Unreadable {
                 path: self.env.wal_path(&facts.name.file_name()),
                 offset,
-                first,
-                last,
+                first: from,
+                last: to,
                 cause: "the device answers with an error".into(),
             }),
         }

@@ -61,6 +61,8 @@ struct Queue {
 struct Engine {
     writer: Writer,
     committer: Committer<Arc<Slot>>,
+    /// When the log was last synced by an interval.
+    synced_at: Duration,
 }
 
 /// What any thread may see of the writer without waiting for it.
@@ -147,7 +149,7 @@ impl Driver {
             seen: Seen::default(),
             queue: Mutex::default(),
             work: Condvar::new(),
-            engine: Mutex::new(Engine { writer, committer }),
+            engine: Mutex::new(Engine { writer, committer, synced_at: Duration::ZERO }),
             last_batch: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             mark_armed: AtomicBool::new(false),
@@ -223,6 +225,7 @@ impl Shared {
             }
             queue.changes += count;
             queue.bytes += bytes;
+            Metrics::set(&self.env.metrics.queue_depth, queue.changes as u64);
             queue.groups.push_back(Group { changes, ticket: Arc::clone(&slot) });
         }
         let shared = Arc::clone(self);
@@ -281,6 +284,7 @@ impl Shared {
         let (groups, changes, bytes) = {
             let mut queue = lock(&self.queue);
             let groups: Vec<_> = queue.groups.drain(..).collect();
+            Metrics::set(&self.env.metrics.queue_depth, 0);
             (groups, std::mem::take(&mut queue.changes), std::mem::take(&mut queue.bytes))
         };
         if groups.is_empty() {
@@ -289,7 +293,7 @@ impl Shared {
         self.last_batch.store(groups.len() as u64, Ordering::Relaxed);
         Metrics::record(&self.env.metrics.batch_records, changes as u64);
         Metrics::record(&self.env.metrics.batch_bytes, bytes as u64);
-        let Engine { writer, committer } = engine;
+        let Engine { writer, committer, synced_at } = engine;
         let run = AssertUnwindSafe(|| {
             committer.begin(groups);
             committer.run(writer, &self.memory)
@@ -298,6 +302,7 @@ impl Shared {
             let e = writer.poison("the writer panicked".into());
             committer.abort(&e)
         });
+        self.sync_if_due(writer, synced_at);
         self.publish(writer);
         self.batches.fetch_add(1, Ordering::Relaxed);
         for (slot, answers) in answered {
@@ -307,6 +312,18 @@ impl Shared {
             slot.fill(answers);
         }
         self.arm(writer);
+    }
+
+    /// Keeps the promise of `interval` while changes never pause.
+    fn sync_if_due(&self, writer: &mut Writer, synced_at: &mut Duration) {
+        let Durability::Interval(every) = self.options.durability else { return };
+        let now = self.env.clock.elapsed();
+        if now.saturating_sub(*synced_at) >= every {
+            *synced_at = now;
+            if let Err(e) = writer.sync() {
+                tracing::debug!(cause = %e, "the interval's sync failed");
+            }
+        }
     }
 
     /// Tells the threads, once per quiet time, that there is something to look at.
@@ -381,7 +398,6 @@ impl Shared {
                     queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
             }
-            Metrics::set(&self.env.metrics.queue_depth, queue.changes as u64);
             let empty = queue.groups.is_empty();
             drop(queue);
             if !empty {
@@ -450,6 +466,8 @@ impl Shared {
                 .iter()
                 .map(|segment| View {
                     number: segment.number,
+                    first_lsn: segment.header.start,
+                    last_lsn: segment.end,
                     eligible: segment.sealed
                         && !segment.keep
                         && !segment.header.accepted_loss
@@ -464,13 +482,13 @@ impl Shared {
 
     /// What compaction will do next, in words.
     pub(crate) fn next_compaction(&self) -> String {
-        match next_job(&self.views(), &self.bounds(false)) {
+        match next_job(&self.views(), &self.bounds(None)) {
             Some(job) => format!("rewrites {} segments ({})", job.numbers.len(), job.reason),
             None => "nothing to do".into(),
         }
     }
 
-    fn bounds(&self, everything: bool) -> Bounds {
+    fn bounds(&self, everything: Option<(u64, u64)>) -> Bounds {
         let now = self.env.clock.now().as_second();
         // Half the time is left for the run itself, and for a run that fails.
         let max = i64::try_from(self.options.forget_erase_max.as_secs() / 2).unwrap_or(i64::MAX);

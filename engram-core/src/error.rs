@@ -128,14 +128,10 @@ pub enum Error {
     #[error("the store is closed")]
     Closed,
     /// Another process has the data directory.
-    #[error(
-        "{path} is in use by another process{holder}; stop it, or name another --data directory"
-    )]
+    #[error("{path} is in use by another process; stop it, or name another --data directory")]
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// " (pid N)" where known.
-        holder: String,
     },
     /// A file was written by a newer format.
     #[error(

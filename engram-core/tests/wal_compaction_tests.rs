@@ -396,7 +396,7 @@ fn temporary_files_are_removed_at_start() {
     image.insert(wal("spare"), vec![1; 5000]);
     image.insert(wal("spare.tmp"), vec![1; 5000]);
     let disk = MemDisk::of(&image);
-    disk.say_available(0);
+    disk.say_available(512 << 10);
     let store = open(&disk);
     assert_eq!(contents(&store), memory);
     assert_eq!(
@@ -404,4 +404,38 @@ fn temporary_files_are_removed_at_start() {
         1,
         "ballast"
     );
+}
+
+#[test]
+fn damage_that_comes_while_running_is_quarantined_named_and_gone_after_compaction() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..80 {
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    let mut memory = contents(&store);
+    store.close().unwrap();
+    let mut image = disk.image();
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    let first = store.wal().segments[0].file.clone();
+    assert!(store.wal().segments[0].sealed);
+    let at = memchr::memmem::find(&image[&wal(&first)], text(7, 20_000).as_bytes()).unwrap();
+    disk.flip(&wal(&first), at + 100, 3);
+    image.clear();
+    let damaged = store.get("s", "e7").unwrap_err();
+    assert!(matches!(damaged, engram_core::Error::Damaged { .. }), "{damaged}");
+    // The first run finds it, the second one deals with it.
+    let lsn = memory.remove(&("s".to_owned(), "e7".to_owned())).unwrap().0;
+    store.compact_from_memory().unwrap();
+    assert_eq!(contents(&store), memory);
+    let incidents = store.incidents();
+    assert_eq!(incidents.len(), 1, "{incidents:?}");
+    assert_eq!(incidents[0].lsns, [[lsn, lsn]]);
+    assert_eq!(store.quarantine().unwrap().len(), 1);
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store), memory);
+    assert_eq!(store.recovery_report().failed.total(), 0);
+    assert_eq!(store.incidents().len(), 1);
 }

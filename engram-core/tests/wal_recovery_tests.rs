@@ -9,7 +9,10 @@ use std::sync::Arc;
 use engram_core::disk::Disk;
 use engram_core::inspect::{self, FrameDump};
 use engram_core::metrics::Metrics;
+use engram_core::record::Keys;
+use engram_core::storage::wal::frame::{self, Header, Kind as FrameKind};
 use engram_core::storage::wal::report::{RecoveryMode, RecoveryReport};
+use engram_core::storage::wal::segment::{HeaderCopy, SegmentHeader};
 use engram_core::{Condition, Draft, Error, Options, Store};
 
 use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
@@ -79,7 +82,7 @@ fn is_segment(path: &Path) -> bool {
 
 fn closed_sample(episodes: usize) -> Sample {
     let disk = MemDisk::new();
-    disk.say_available(0);
+    disk.say_available(512 << 10);
     let store = open(&disk);
     write_small(&store, episodes);
     store.close().unwrap();
@@ -119,7 +122,7 @@ fn check_flip(sample: &Sample, path: &Path, bit: usize) {
     let mut image = sample.image.clone();
     image.get_mut(path).unwrap()[bit / 8] ^= 1 << (bit % 8);
     let disk = MemDisk::of(&image);
-    disk.say_available(0);
+    disk.say_available(512 << 10);
     let before = look(&disk);
     let figures = Figures::default();
     let with_figures = || Options { metrics: Arc::new(Metrics::new(&figures)), ..options(&disk) };
@@ -286,7 +289,7 @@ fn recovery_interrupted_at_any_call_and_run_again_ends_in_the_same_state() {
     drop(store);
     for n in 0.. {
         let disk = MemDisk::of(&image);
-        disk.say_available(0);
+        disk.say_available(512 << 10);
         disk.crash_at(n);
         let opened = Store::open(DIR, options(&disk));
         if !disk.is_crashed() {
@@ -378,7 +381,7 @@ fn a_torn_tail_is_no_loss_and_its_whole_frames_can_be_brought_back() {
 
 fn check_tail(image: &Image, frames: &[FrameDump], cut: usize) {
     let disk = MemDisk::of(image);
-    disk.say_available(0);
+    disk.say_available(512 << 10);
     let whole = frames.iter().filter(|f| f.offset + f.bytes <= cut as u64).count();
     let before = look(&disk);
     let store = open(&disk);
@@ -449,7 +452,7 @@ fn a_newer_format_and_a_locked_directory_are_refused_by_name() {
     for copy in [0, 4096] {
         let bytes = image.get_mut(&path).unwrap();
         bytes[copy + 12] = 2;
-        let crc = engram_core::storage::wal::frame::crc(&bytes[copy + 12..copy + 512]);
+        let crc = frame::crc(&bytes[copy + 12..copy + 512]);
         bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
     }
     let refused = Store::open(DIR, options(&MemDisk::of(&image))).unwrap_err();
@@ -515,4 +518,102 @@ fn when_the_quarantine_cannot_be_written_the_bytes_stay_and_serving_begins() {
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!(store.recovery_report().failed.total(), 0);
     assert_eq!(contents(&store).len(), reference.len() + 1);
+}
+
+/// Puts a frame as another version would have written it behind the log's last one.
+fn push_foreign_frame(image: &mut Image, path: &Path, change: impl FnOnce(&mut Header)) -> Header {
+    let frames = frames_of(&MemDisk::of(image));
+    let last = frames.last().unwrap();
+    let at = usize::try_from(last.offset).unwrap();
+    let bytes = image.get_mut(path).unwrap();
+    let mark = Header::decode(&bytes[at..]).unwrap();
+    let end = at + usize::try_from(mark.frame_bytes()).unwrap();
+    let payload = b"of a version to come";
+    let mut header = Header {
+        length: u32::try_from(payload.len()).unwrap(),
+        lsn: mark.lsn + 1,
+        synced: mark.lsn,
+        payload_crc: frame::crc(payload),
+        ..mark
+    };
+    change(&mut header);
+    let again = Header { lsn: mark.lsn + 2, synced: mark.lsn + 1, ..mark };
+    let new = [&header.encode()[..], payload, &again.encode()[..]].concat();
+    bytes.truncate(end);
+    bytes.extend(new);
+    header
+}
+
+fn holds_payload(disk: &MemDisk) -> bool {
+    let image = disk.image();
+    let log = image.iter().filter(|(path, _)| is_segment(path));
+    log.into_iter().any(|(_, bytes)| memchr::memmem::find(bytes, b"of a version to come").is_some())
+}
+
+#[test]
+fn frames_of_a_version_to_come_are_kept_until_they_are_forgotten() {
+    let sample = closed_sample(10);
+    let path = sample.file(".seg");
+    let mut image = sample.image.clone();
+    let bytes = &image[&path];
+    let HeaderCopy::Good(segment) = SegmentHeader::decode(bytes) else { panic!("no header") };
+    let keys = Keys::new(segment.identity.secret);
+    push_foreign_frame(&mut image, &path, |header| {
+        header.kind = FrameKind(77);
+        header.key = keys.episode("s", "of-a-new-kind");
+        header.space_key = keys.space("s");
+    });
+    push_foreign_frame(&mut image, &path, |header| {
+        header.kind = FrameKind::REMEMBER;
+        header.schema = 99;
+        header.key = keys.episode("s", "of-a-new-schema");
+        header.space_key = keys.space("s");
+    });
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    let report = store.recovery_report();
+    assert_eq!((report.failed.undecodable, report.failed.damaged), (2, 0), "{report:?}");
+    assert_eq!(contents(&store), sample.memory);
+    let e = store.get("s", "of-a-new-schema").unwrap_err();
+    assert!(matches!(e, Error::Undecodable { schema: 99, .. }), "{e}");
+    for _ in 0..2 {
+        remember(&store, "e0", "garbage to come");
+        remember(&store, "e0", "the newest");
+        store.compact_from_memory().unwrap();
+    }
+    drop(store);
+    let (store, warnings) = warnings_of(|| open(&disk));
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(store.recovery_report().failed.undecodable, 2);
+    assert!(matches!(store.get("s", "of-a-new-schema"), Err(Error::Undecodable { .. })));
+    // A forget acts on the key, whoever wrote the frame; so does one of the space.
+    forget(&store, "of-a-new-schema");
+    assert!(matches!(store.get("s", "of-a-new-schema"), Err(Error::NoEpisode { .. })));
+    store.compact_from_memory().unwrap();
+    assert!(holds_payload(&disk), "the one of a new kind is still there");
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(store.recovery_report().failed.undecodable, 1);
+    store.forget_space("s").unwrap().wait().unwrap();
+    store.compact_from_memory().unwrap();
+    assert!(!holds_payload(&disk));
+}
+
+#[test]
+fn a_bit_flipped_in_a_log_of_several_segments_costs_at_most_the_frame_it_hits() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..700 {
+        remember(&store, &format!("e{}", n % 600), format!("{n} ").repeat(800));
+    }
+    forget(&store, "e30");
+    assert!(store.wal().segments.len() >= 3);
+    store.close().unwrap();
+    let mut image = disk.image();
+    image.retain(|path, _| is_segment(path));
+    let sample = Sample::of(image);
+    for path in sample.image.keys().filter(|path| is_segment(path)) {
+        let bytes = bytes_in_use(&sample.image, path);
+        check_flips(&sample, path, &sampled(&bytes, bytes.len() / 8));
+    }
 }

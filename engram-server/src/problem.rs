@@ -290,12 +290,7 @@ mod tests {
         check(full, 507, "disk-full", Some("disk"));
         check(Error::Poisoned { cause: cause.clone() }, 503, "poisoned", None);
         check(Error::Closed, 503, "closing", None);
-        check(
-            Error::Locked { path: path.clone(), holder: String::new() },
-            503,
-            "cannot-open",
-            None,
-        );
+        check(Error::Locked { path: path.clone() }, 503, "cannot-open", None);
         let newer = Error::FormatTooNew { path: path.clone(), found: 2, known: 1 };
         check(newer, 503, "cannot-open", None);
         let missing = Error::Missing { first: 1, last: 2, why: cause.clone() };

@@ -29,7 +29,7 @@ fn held() -> (mpsc::Sender<()>, Opening) {
 }
 
 fn locked() -> Error {
-    Error::Locked { path: PathBuf::from("d/LOCK"), holder: " (pid 1)".into() }
+    Error::Locked { path: PathBuf::from("d/LOCK") }
 }
 
 async fn start(config: Config, opening: Opening) -> Running {

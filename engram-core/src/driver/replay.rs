@@ -27,18 +27,18 @@ pub(crate) fn replay(
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         n => n,
     };
-    let tolerant = recovery.tolerant();
     if threads <= 1 || tasks.len() <= 1 {
         for task in &tasks {
-            let (facts, contents) = scan(env, task, tolerant, &options.progress)?;
+            let (facts, contents) = scan(env, task, recovery.tolerant(task), &options.progress)?;
             recovery.absorb(task, facts, contents, memory)?;
         }
         return Ok(recovery);
     }
+    let tolerant: Vec<bool> = tasks.iter().map(|task| recovery.tolerant(task)).collect();
     let ahead = Ahead::new(tasks.len(), threads);
     std::thread::scope(|scope| {
         for _ in 0..threads.min(tasks.len()) {
-            scope.spawn(|| ahead.work(env, &tasks, tolerant, &options.progress));
+            scope.spawn(|| ahead.work(env, &tasks, &tolerant, &options.progress));
         }
         let mut result = Ok(());
         for (at, task) in tasks.iter().enumerate() {
@@ -77,7 +77,7 @@ impl Ahead {
         }
     }
 
-    fn work(&self, env: &Env, tasks: &[Surveyed], tolerant: bool, progress: &RecoveryProgress) {
+    fn work(&self, env: &Env, tasks: &[Surveyed], tolerant: &[bool], progress: &RecoveryProgress) {
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(task) = tasks.get(at) else { return };
@@ -87,6 +87,7 @@ impl Ahead {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
+            let tolerant = tolerant.get(at).copied().unwrap_or(false);
             let scanned = scan(env, task, tolerant, progress);
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(place) = state.done.get_mut(at) {

@@ -40,12 +40,20 @@ pub(super) struct Upkeep {
     ballast: Option<ZeroFill>,
     ballast_wanted: bool,
     run: Option<Box<Compaction>>,
-    /// Those who asked for a run, and what it did so far.
-    requested: Option<(Vec<Arc<CompactSlot>>, CompactionStats)>,
+    /// Those who asked for a pass over all that is dead now.
+    requested: Option<Requested>,
     not_before: Duration,
     back_off: Duration,
     spare_not_before: Duration,
     looked_at: u64,
+}
+
+/// A pass over all that is dead, for those who asked for it.
+struct Requested {
+    slots: Vec<Arc<CompactSlot>>,
+    stats: CompactionStats,
+    /// LSNs that the pass has still to look at.
+    range: (u64, u64),
 }
 
 impl Upkeep {
@@ -76,11 +84,11 @@ impl Upkeep {
                 self.stop(asked);
                 return;
             }
-            if !asked.is_empty() {
-                let (slots, _) =
-                    self.requested.get_or_insert_with(|| (Vec::new(), CompactionStats::default()));
-                slots.extend(asked);
-                self.not_before = Duration::ZERO;
+            if self.requested.is_none() && !asked.is_empty() {
+                self.begin_request(asked);
+            } else if !asked.is_empty() {
+                // Who asks during a pass is answered by a pass of its own.
+                lock(&self.shared.orders).compact.extend(asked);
             }
             self.trim();
             let mut busy = self.make_spare();
@@ -98,6 +106,25 @@ impl Upkeep {
                 self.wait();
             }
         }
+    }
+
+    /// Begins a pass. The active segment is sealed first, if it holds a dead byte.
+    fn begin_request(&mut self, slots: Vec<Arc<CompactSlot>>) {
+        let shared = &self.shared;
+        {
+            let mut engine = lock(&shared.engine);
+            let active = engine.writer.active_number();
+            let dead = shared.memory.look(|directory| directory.usage(active).dead);
+            if dead > 0
+                && let Err(e) = engine.writer.sync().and_then(|()| engine.writer.rotate())
+            {
+                tracing::debug!(cause = %e, "the active segment could not be sealed for a pass");
+            }
+            shared.publish(&engine.writer);
+        }
+        let range = (1, shared.seen.head_lsn.load(Ordering::Acquire));
+        self.requested = Some(Requested { slots, stats: CompactionStats::default(), range });
+        self.not_before = Duration::ZERO;
     }
 
     fn now(&self) -> Duration {
@@ -125,7 +152,7 @@ impl Upkeep {
 
     fn stop(mut self, asked: Vec<Arc<CompactSlot>>) {
         self.run = None;
-        let requested = self.requested.take().map(|(slots, _)| slots).unwrap_or_default();
+        let requested = self.requested.take().map(|requested| requested.slots).unwrap_or_default();
         for slot in requested.into_iter().chain(asked) {
             answer(&slot, Err(Error::Closed));
         }
@@ -260,7 +287,7 @@ impl Upkeep {
         if self.now() < self.not_before || (!automatic && self.requested.is_none()) {
             return false;
         }
-        let bounds = self.shared.bounds(self.requested.is_some());
+        let bounds = self.shared.bounds(self.requested.as_ref().map(|requested| requested.range));
         self.seal_early(&bounds);
         let Some(job) = next_job(&self.shared.views(), &bounds) else {
             self.finish_request();
@@ -287,6 +314,11 @@ impl Upkeep {
         let mut inputs: Vec<_> =
             job.numbers.iter().filter_map(|&number| shared.segments.get(number)).collect();
         let durable = shared.seen.synced_lsn.load(Ordering::Acquire);
+        if let (Some(requested), Some(last)) = (&mut self.requested, inputs.last())
+            && job.reason == "requested"
+        {
+            requested.range.0 = last.end + 1;
+        }
         if shared.state() == WalState::Full {
             let given_up = self.give_up_ballast();
             tracing::debug!(given_up, "the disk is full: compaction takes the ballast's room");
@@ -351,8 +383,8 @@ impl Upkeep {
             duration_seconds = stats.duration_seconds,
             "compacted"
         );
-        if let Some((_, sum)) = &mut self.requested {
-            sum.add(stats);
+        if let Some(requested) = &mut self.requested {
+            requested.stats.add(stats);
         }
     }
 
@@ -372,15 +404,15 @@ impl Upkeep {
         {
             self.not_before = Duration::ZERO;
         }
-        if !retry_at_once && let Some((slots, _)) = self.requested.take() {
-            for slot in slots {
+        if !retry_at_once && let Some(requested) = self.requested.take() {
+            for slot in requested.slots {
                 answer(&slot, Err(e.clone()));
             }
         }
     }
 
     fn finish_request(&mut self) {
-        if let Some((slots, mut stats)) = self.requested.take() {
+        if let Some(Requested { slots, mut stats, .. }) = self.requested.take() {
             "requested".clone_into(&mut stats.reason);
             for slot in slots {
                 answer(&slot, Ok(stats.clone()));

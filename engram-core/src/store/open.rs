@@ -70,7 +70,7 @@ fn take_lock(env: &Env) -> Result<Box<dyn Lock>> {
     let path = env.dir.join(LOCK_NAME);
     match env.disk.lock(&path) {
         Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(Error::Locked { path, holder: String::new() }),
+        Ok(None) => Err(Error::Locked { path }),
         Err(e) => Err(Error::io("lock", path, &e)),
     }
 }

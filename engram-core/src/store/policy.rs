@@ -17,6 +17,10 @@ const SMALL_NEIGHBOURS_MIN: usize = 8;
 pub struct View {
     /// Its number.
     pub number: u32,
+    /// Its first LSN.
+    pub first_lsn: u64,
+    /// Its last LSN.
+    pub last_lsn: u64,
     /// It is finished, all its frames are applied, and nothing forbids rewriting it.
     pub eligible: bool,
     /// It holds bytes that are no frames.
@@ -34,8 +38,9 @@ pub struct Bounds {
     pub segment_bytes_max: u64,
     /// Forgotten bytes older than this moment (seconds since 1970) are due.
     pub forgotten_before: i64,
-    /// Rewrite all that holds a dead byte.
-    pub everything: bool,
+    /// Rewrite all that holds a dead byte, in segments of LSNs from the first to the last: one
+    /// pass, so that it ends while changes go on.
+    pub everything: Option<(u64, u64)>,
 }
 
 /// What is due.
@@ -61,9 +66,10 @@ pub fn next_job(views: &[View], bounds: &Bounds) -> Option<Job> {
     if let Some(at) = views.iter().position(|view| view.eligible && due(&view)) {
         return Some(extend(views, at, bounds, "forgotten"));
     }
-    if bounds.everything {
-        let at = views.iter().position(|view| view.eligible && view.usage.dead > 0)?;
-        return Some(extend(views, at, bounds, "requested"));
+    if let Some((first, last)) = bounds.everything {
+        let within = |view: &View| view.first_lsn >= first && view.last_lsn <= last;
+        let dead = |view: &View| view.eligible && view.usage.dead > 0 && within(view);
+        return views.iter().position(dead).map(|at| extend(views, at, bounds, "requested"));
     }
     garbage(views, bounds).or_else(|| join_small(views, bounds))
 }
@@ -107,7 +113,7 @@ fn extend(views: &[View], at: usize, bounds: &Bounds, reason: &'static str) -> J
         .iter()
         .take(at)
         .rev()
-        .take_while(|view| view.usage.dead > 0 && fits(view))
+        .take_while(|view| bounds.everything.is_none() && view.usage.dead > 0 && fits(view))
         .map(|view| view.number)
         .collect();
     let mut numbers: Vec<u32> = before.into_iter().rev().collect();
@@ -143,7 +149,7 @@ pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
     let due = active.forgotten_since.is_some_and(|since| since <= bounds.forgotten_before);
     let garbage =
         active.dead >= ACTIVE_GARBAGE_BYTES_MIN && active.dead > live_in_all.saturating_div(4);
-    (active.dead > 0 && (due || bounds.everything)) || garbage
+    (active.dead > 0 && due) || garbage
 }
 
 #[cfg(test)]
@@ -157,18 +163,27 @@ mod tests {
     use super::*;
 
     const BOUNDS: Bounds =
-        Bounds { segment_bytes_max: 64 << 20, forgotten_before: 100, everything: false };
+        Bounds { segment_bytes_max: 64 << 20, forgotten_before: 100, everything: None };
 
     fn view(number: u32, live: u64, dead: u64) -> View {
         let usage = Usage { live, dead, forgotten_since: None };
-        View { number, eligible: true, needs_rewrite: false, bytes: live + dead, usage }
+        let (first_lsn, last_lsn) = (u64::from(number) * 10, u64::from(number) * 10 + 9);
+        View {
+            number,
+            first_lsn,
+            last_lsn,
+            eligible: true,
+            needs_rewrite: false,
+            bytes: live + dead,
+            usage,
+        }
     }
 
     #[test]
     fn nothing_to_reclaim_means_nothing_is_written() {
         let views = [view(1, 60 << 20, 0), view(2, 60 << 20, 64)];
         assert_eq!(next_job(&views, &BOUNDS), None);
-        let everything = Bounds { everything: true, ..BOUNDS };
+        let everything = Bounds { everything: Some((1, 1000)), ..BOUNDS };
         assert_eq!(next_job(&views[..1], &everything), None);
     }
 
@@ -205,8 +220,17 @@ mod tests {
     fn what_is_not_eligible_is_never_touched() {
         let mut views = [view(1, 1, 60 << 20)];
         views[0].eligible = false;
-        let everything = Bounds { everything: true, ..BOUNDS };
+        let everything = Bounds { everything: Some((1, 1000)), ..BOUNDS };
         assert_eq!(next_job(&views, &everything), None);
+    }
+
+    #[test]
+    fn a_requested_pass_ends_where_it_was_asked_to() {
+        let views: Vec<View> = (1..=3).map(|n| view(n, 40 << 20, 100)).collect();
+        let pass = |first, last| Bounds { everything: Some((first, last)), ..BOUNDS };
+        assert_eq!(next_job(&views, &pass(1, 29)).unwrap().numbers, [1]);
+        assert_eq!(next_job(&views, &pass(20, 29)).unwrap().numbers, [2]);
+        assert_eq!(next_job(&views, &pass(30, 29)), None);
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Takeover<'_> {
             restorable: Vec::new(),
         };
         self.quarantine
-            .take_file(&path, &name, &item)
+            .take_file(&path, &name, &item, None)
             .map_err(|e| Error::io("move to the quarantine", path, &e))
     }
 

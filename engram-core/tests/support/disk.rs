@@ -343,6 +343,13 @@ impl MemDisk {
         self.state().calls.get(&op).copied().unwrap_or(0)
     }
 
+    /// Flips a bit under everybody's feet.
+    pub fn flip(&self, path: &Path, byte: usize, bit: u32) {
+        let mut state = self.state();
+        let inode = state.names[path];
+        state.inodes[inode].bytes[byte] ^= 1 << bit;
+    }
+
     /// Gives the disk a size: what all its files may hold.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;

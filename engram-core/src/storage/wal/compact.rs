@@ -19,7 +19,7 @@ use super::knowledge::{Dropped, Fate, Knowledge, Place, Reason};
 use super::plan::{Position, judge};
 use super::quarantine::{Keep, Quarantine};
 use super::read::{ReadHeader, SpanReader};
-use super::recover::{RecoveryProgress, log_incident, lost_header};
+use super::recover::{RecoveryProgress, damage_incident, log_incident, lost_header};
 use super::report::{CompactionStats, Incident, IncidentKind};
 use super::scan::{Scanner, Span};
 use super::segment::{
@@ -246,6 +246,7 @@ impl Compaction {
         let file = input.name.file_name();
         for loss in &judgement.damaged {
             self.damage = true;
+            let mut name = None;
             if loss.bytes > 0 {
                 let keep = Keep {
                     file: &file,
@@ -256,10 +257,12 @@ impl Compaction {
                     salt: Some(input.header.salt),
                 };
                 let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
-                kept.map_err(|e| {
+                let kept = kept.map_err(|e| {
                     Error::io("copy damaged bytes to", self.env.quarantine_dir(), &e)
                 })?;
+                name = Some(kept);
             }
+            self.name_incident(&damage_incident(&self.env, &facts, loss, name));
             for listed in &loss.listed {
                 if matches!(listed.kind, Kind::FORGET | Kind::FORGET_SPACE) {
                     self.revived.push_back(lost_header(listed.kind, listed.lsn, listed.key));
@@ -508,10 +511,15 @@ impl Compaction {
                 self.unexplained.len()
             ),
         };
+        self.name_incident(&incident);
+    }
+
+    /// Logs an incident and adds it to the list, unless it is known.
+    fn name_incident(&self, incident: &Incident) {
         if !self.quarantine.knows(&incident.id) {
-            log_incident(&incident);
+            log_incident(incident);
         }
-        if let Err(e) = self.quarantine.record(&incident) {
+        if let Err(e) = self.quarantine.record(incident) {
             tracing::warn!(cause = %e, "the incident list cannot be written");
         }
     }

@@ -294,7 +294,10 @@ pub fn gap_after(
     judgement: &Judgement,
     position: Position,
 ) -> Option<LsnRange> {
-    let Position::Followed { next_start, .. } = position else { return None };
+    let Position::Followed { next_start, cut: false } = position else {
+        // A segment that cut this one says where its range ends.
+        return None;
+    };
     let end = match (&facts.footer, facts.name.rewritten) {
         (_, Some((end, _))) => end,
         (Some((_, footer)), None) => footer.end,

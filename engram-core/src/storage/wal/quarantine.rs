@@ -122,11 +122,17 @@ impl Quarantine {
     ///
     /// # Errors
     /// What the disk said.
-    pub fn take_file(&self, path: &Path, name: &str, item: &QuarantineItem) -> io::Result<()> {
+    pub fn take_file(
+        &self,
+        path: &Path,
+        name: &str,
+        item: &QuarantineItem,
+        salt: Option<u64>,
+    ) -> io::Result<()> {
         let dir = self.env.quarantine_dir();
         let disk = self.env.disk.as_ref();
         disk.create_dir(&dir)?;
-        let sidecar = Sidecar { item: item.clone(), salt: None };
+        let sidecar = Sidecar { item: item.clone(), salt };
         let bytes = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
         write_file(disk, &dir.join(format!("{name}{REPORT_SUFFIX}")), &bytes)?;
         disk.rename(path, &dir.join(name))?;

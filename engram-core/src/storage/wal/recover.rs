@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use act::{footer_of, new_identity};
-pub(crate) use incidents::log_incident;
-use incidents::{damage_incident, header_incident, missing_incident, tail_incident};
+pub(crate) use incidents::{damage_incident, log_incident};
+use incidents::{header_incident, missing_incident, tail_incident};
 
 use super::env::{Env, remove_if_there};
 use super::frame::{self, Codec, Header, Kind};
@@ -142,10 +142,15 @@ impl Recovery {
         &self.survey.segments
     }
 
-    /// Whether reads that fail are to be worked around: an operator accepted a loss.
+    /// Whether reads of a segment that fail are to be worked around: an operator accepted the
+    /// loss of LSNs in it.
     #[must_use]
-    pub fn tolerant(&self) -> bool {
-        !self.options.accepted.is_empty() || self.options.dry
+    pub fn tolerant(&self, segment: &Surveyed) -> bool {
+        let first = segment.name.start;
+        let last =
+            segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
+        let overlaps = |&(from, to): &LsnRange| from <= last && first <= to;
+        self.options.dry || self.options.accepted.iter().any(overlaps)
     }
 
     /// What the look saw.
@@ -174,6 +179,7 @@ impl Recovery {
             }
             self.survey.missing.push(missing);
         }
+        self.check_unreadable(&facts, &judgement)?;
         for loss in &judgement.damaged {
             revive_lost_forgets(&mut contents, loss, &facts);
         }
@@ -193,6 +199,24 @@ impl Recovery {
         apply_all(memory, &contents, |fact| Some(place_of(number, fact.offset, fact.bytes)));
         self.judged.push(slim(judged));
         Ok(())
+    }
+
+    /// What the device did not give must be within what was accepted.
+    fn check_unreadable(&self, facts: &SegmentFacts, judgement: &Judgement) -> Result<()> {
+        let Some(&(offset, _)) = facts.unreadable.first().filter(|_| !self.options.dry) else {
+            return Ok(());
+        };
+        let lost = judgement.damaged.iter().flat_map(|loss| loss.lsns.iter());
+        match lost.copied().find(|&range| !covers(&self.options.accepted, range)) {
+            None => Ok(()),
+            Some((first, last)) => Err(Error::Unreadable {
+                path: self.env.wal_path(&facts.name.file_name()),
+                offset,
+                first,
+                last,
+                cause: "the device answers with an error".into(),
+            }),
+        }
     }
 
     fn count(&mut self, facts: &SegmentFacts, judgement: &Judgement, contents: &Contents) {
@@ -298,9 +322,7 @@ impl Recovery {
             return Ok(());
         }
         let all = self.judged.iter().chain(self.last.iter().map(|(judged, _)| judged));
-        let mut count = self.survey.missing.len();
-        let mut first =
-            self.survey.missing.first().map(|&(a, b)| format!("LSNs {a} to {b} missing"));
+        let (mut count, mut first) = (0, None);
         for judged in all {
             count += judged.judgement.damaged.len() + judged.facts.unreadable.len();
             if let (None, Some(loss)) = (&first, judged.judgement.damaged.first()) {
@@ -316,7 +338,7 @@ impl Recovery {
 
     fn describe(&mut self, judged: &Judged) {
         for loss in &judged.judgement.damaged {
-            let incident = damage_incident(&self.env, judged, loss, None);
+            let incident = damage_incident(&self.env, &judged.facts, loss, None);
             self.note(incident);
         }
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {

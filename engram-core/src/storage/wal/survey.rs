@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::env::Env;
-use super::frame::{Header, Kind};
+use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::recover::RecoveryProgress;
 use super::scan::{Scanner, Span};
 use super::segment::{
     FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, SegmentHeader, SegmentName,
+    digest_step,
 };
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
@@ -88,7 +89,7 @@ impl Survey {
         let mut read = Vec::new();
         for name in names {
             let bytes = sizes.get(&name.file_name()).copied().unwrap_or(0);
-            read.push((name, open_segment(env, name, bytes)?));
+            read.push((name, open_segment(env, name, bytes, accepted)?));
         }
         survey.keep_own(read, accepted)?;
         Ok(survey)
@@ -151,27 +152,23 @@ impl Survey {
         accepted: &[LsnRange],
     ) -> Result<()> {
         let Opened { file, file_bytes, header, path } = opened;
-        let Some(identity) = self.identity else {
-            let why = format!("no header in {} can be read", path.display());
-            return Err(Error::Missing { first: name.start, last: name.start, why });
-        };
         let header_lost = header.is_none();
         let pieced = || {
-            let header = piece_together(file.as_ref(), name, identity)?;
+            let header = piece_together(file.as_ref(), name, self.identity?)?;
             Some(ReadHeader { header, bad: [true; 2] })
         };
         let Some(header) = header.or_else(pieced) else {
-            let last = match (name.rewritten, position) {
-                (Some((end, _)), _) => end,
-                (None, Position::Followed { next_start, .. }) => next_start - 1,
-                (None, Position::Last) => name.start,
-            };
+            let last = last_possible(name, position, file_bytes);
             if covers(accepted, (name.start, last)) {
                 self.returned.push(name);
                 self.missing.push((name.start, last));
                 return Ok(());
             }
-            let why = format!("both headers of {} and its first frame are damaged", path.display());
+            let why = format!(
+                "both copies of the header of {} are damaged, and with them what its frames are \
+                 checked by",
+                path.display()
+            );
             return Err(Error::Missing { first: name.start, last, why });
         };
         self.segments.push(Surveyed { name, header, header_lost, file_bytes, position, file });
@@ -199,24 +196,36 @@ struct Opened {
     path: PathBuf,
 }
 
-fn open_segment(env: &Env, name: SegmentName, file_bytes: u64) -> Result<Opened> {
+fn open_segment(
+    env: &Env,
+    name: SegmentName,
+    file_bytes: u64,
+    accepted: &[LsnRange],
+) -> Result<Opened> {
     let path = env.wal_path(&name.file_name());
     let file = env.disk.open(&path, Open::Read).map_err(|e| Error::io("open", path.clone(), &e))?;
-    let read = read_header(file.as_ref()).map_err(|e| Error::Unreadable {
-        path: path.clone(),
-        offset: 0,
-        first: name.start,
-        last: name.rewritten.map_or(name.start, |(end, _)| end),
-        cause: e.to_string(),
-    })?;
-    let header = match read {
-        HeaderRead::Good(read) => Some(read),
-        HeaderRead::Bad => None,
-        HeaderRead::TooNew(found) => {
+    let header = match read_header(file.as_ref()) {
+        Ok(HeaderRead::Good(read)) => Some(read),
+        Ok(HeaderRead::Bad) => None,
+        Ok(HeaderRead::TooNew(found)) => {
             return Err(Error::FormatTooNew { path, found, known: FORMAT_VERSION });
+        }
+        Err(_) if covers(accepted, (name.start, name.start)) => None,
+        Err(e) => {
+            let (first, last) = (name.start, last_possible(name, Position::Last, file_bytes));
+            return Err(Error::Unreadable { path, offset: 0, first, last, cause: e.to_string() });
         }
     };
     Ok(Opened { file, file_bytes, header, path })
+}
+
+/// The highest LSN that a segment may hold, when its contents cannot tell.
+fn last_possible(name: SegmentName, position: Position, file_bytes: u64) -> u64 {
+    match (name.rewritten, position) {
+        (Some((end, _)), _) => end,
+        (None, Position::Followed { next_start, .. }) => next_start - 1,
+        (None, Position::Last) => name.start + file_bytes / HEADER_BYTES_U64,
+    }
 }
 
 /// The identity that most segments have; among equals, the one of the lowest LSN.
@@ -285,6 +294,8 @@ enum What {
 pub struct Contents {
     text: String,
     last_space: Option<Text>,
+    /// Of all frames so far, as a footer has it.
+    digest: u32,
     /// One a frame, in order of offset.
     pub facts: Vec<Fact>,
 }
@@ -440,7 +451,11 @@ fn add_frame(
     facts.synced = facts.synced.max(frame.synced);
     let bytes = frame.frame_bytes();
     if frame.kind == Kind::FOOTER {
-        if let Some(footer) = Footer::decode(payload) {
+        let complete = |footer: &Footer| {
+            // All frames are here, but one is not the frame that was sealed: misdirected writes.
+            footer.frames.len() != facts.frames.len() || footer.digest == contents.digest
+        };
+        if let Some(footer) = Footer::decode(payload).filter(complete) {
             facts.footer = Some((offset, footer));
         } else {
             let seen = Seen::Bad;
@@ -448,6 +463,7 @@ fn add_frame(
         }
         return;
     }
+    contents.digest = digest_step(contents.digest, &frame);
     let record = record::decode(&frame, payload);
     if record.is_none() {
         let seen = Seen::Frame { decodable: false };

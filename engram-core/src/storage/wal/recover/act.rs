@@ -17,6 +17,7 @@ use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
 use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
+use crate::storage::wal::read::{HeaderRead, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
 use crate::storage::wal::segment::{
     BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
@@ -43,7 +44,12 @@ impl Recovery {
                 offset: 0,
                 restorable: Vec::new(),
             };
-            self.quarantine.take_file(&self.env.wal_path(&file), &file, &item)?;
+            let path = self.env.wal_path(&file);
+            let salt = match read_header(disk.open(&path, Open::Read)?.as_ref()) {
+                Ok(HeaderRead::Good(read)) => Some(read.header.salt),
+                _ => None,
+            };
+            self.quarantine.take_file(&path, &file, &item, salt)?;
         }
         Ok(())
     }
@@ -83,6 +89,7 @@ impl Recovery {
                 keep,
             };
             self.segments.add(segment, None);
+            self.report.lost_lsns.push([first, last]);
             self.note(missing_incident(&self.env, (first, last)));
         }
         Ok(())
@@ -149,7 +156,7 @@ impl Recovery {
                     }
                 }
             }
-            let incident = damage_incident(&self.env, judged, loss, name);
+            let incident = damage_incident(&self.env, &judged.facts, loss, name);
             self.note(incident);
         }
         stays
@@ -191,7 +198,9 @@ impl Recovery {
     }
 
     pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
-        self.new_segment(identity, &NewSegment { start: 1, ..NewSegment::default() })
+        // After an accepted loss the log begins behind it.
+        let start = self.segments.list().last().map_or(1, |segment| segment.end + 1);
+        self.new_segment(identity, &NewSegment { start, ..NewSegment::default() })
     }
 
     pub(super) fn go_on(
@@ -265,6 +274,8 @@ impl Recovery {
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
+        let stay_in_place = keep && cut.start == last.facts.header.start;
+        let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let mut new = NewSegment {
             start: cut.start,
             next_lsn: Some(cut.next_lsn),
@@ -309,6 +320,26 @@ impl Recovery {
         let needs_rewrite = !last.judgement.damaged.is_empty();
         self.register(&last, needs_rewrite, keep);
         Ok(writer)
+    }
+
+    /// The quarantine cannot be written, and a new segment of the same first LSN would replace
+    /// the file whose tail must stay. So the frames after H stay too: they are written again
+    /// where they are, and synced; the new segment begins behind them.
+    fn settle_in_place(&self, last: &Judged, cut: Cut) -> io::Result<Cut> {
+        let path = self.env.wal_path(&last.facts.name.file_name());
+        let file = self.env.disk.open(&path, Open::Write)?;
+        let length = usize::try_from(cut.copy_end - cut.copy_start).unwrap_or(usize::MAX);
+        let mut frames = vec![0; length];
+        read_exact_at(file.as_ref(), &mut frames, cut.copy_start)?;
+        write_all_at(file.as_ref(), &frames, cut.copy_start)?;
+        file.sync()?;
+        let first_skipped = cut.skipped.map_or(cut.next_lsn, |(first, _)| first);
+        // Its own first LSN names the file that stays.
+        let start = first_skipped.max(last.facts.header.start + 1);
+        let next_lsn = cut.next_lsn.max(start);
+        let skipped = (start < next_lsn).then(|| (start, next_lsn - 1));
+        let keep_end = cut.copy_end.max(cut.keep_end);
+        Ok(Cut { keep_end, start, copy_start: keep_end, copy_end: keep_end, skipped, next_lsn })
     }
 
     /// Says whether the tail must stay in place.

@@ -2,21 +2,21 @@
 
 use super::Judged;
 use crate::storage::wal::env::Env;
-use crate::storage::wal::plan::{Loss, LsnRange, push_lsn};
+use crate::storage::wal::plan::{Loss, LsnRange, SegmentFacts, push_lsn};
 use crate::storage::wal::quarantine::incident_id;
 use crate::storage::wal::report::{Incident, IncidentKind};
 use crate::storage::wal::segment::HEADER_COPY_BYTES;
 use crate::storage::wal::survey::Surveyed;
 
-pub(super) fn damage_incident(
+/// One run of damage, as it is named once in its life, whoever finds it.
+pub(crate) fn damage_incident(
     env: &Env,
-    judged: &Judged,
+    facts: &SegmentFacts,
     loss: &Loss,
     name: Option<String>,
 ) -> Incident {
-    let file = judged.facts.name.file_name();
-    let unreadable = judged
-        .facts
+    let file = facts.name.file_name();
+    let unreadable = facts
         .unreadable
         .iter()
         .any(|&(at, bytes)| at < loss.offset + loss.bytes && loss.offset < at + bytes);

@@ -40,6 +40,8 @@ use crate::store::{Durability, Options};
 /// How long the log must be quiet before a mark is left.
 const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);
 
+/// Longest that a batch waits for compaction.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 
@@ -112,6 +114,8 @@ pub(crate) struct Shared {
     orders: Mutex<Orders>,
     maintain: Condvar,
     maintenance_armed: AtomicBool,
+    /// Compaction runs, and garbage comes faster than it goes.
+    behind: AtomicBool,
 }
 
 /// The threads of one open store.
@@ -152,6 +156,7 @@ impl Driver {
             orders: Mutex::default(),
             maintain: Condvar::new(),
             maintenance_armed: AtomicBool::new(true),
+            behind: AtomicBool::new(false),
         });
         shared.publish(&lock(&shared.engine).writer);
         let driver = Self { shared: Arc::clone(&shared), threads: Mutex::default() };
@@ -262,6 +267,7 @@ impl Shared {
     /// Steps the writer, if it is idle and there is no crowd; else leaves it to its thread.
     fn lead_or_hand_over(&self) {
         if self.last_batch.load(Ordering::Relaxed) <= 1
+            && !self.behind.load(Ordering::Acquire)
             && let Ok(mut engine) = self.engine.try_lock()
         {
             self.commit_once(&mut engine);
@@ -358,6 +364,15 @@ impl Shared {
         }
     }
 
+    /// The log must not grow without bound: while garbage comes faster than compaction drops it,
+    /// a batch waits for some of it to go, but never for long.
+    fn let_compaction_catch_up(&self) {
+        if self.behind.load(Ordering::Acquire) {
+            let waits = |queue: &mut Queue| self.behind.load(Ordering::Acquire) && !queue.closing;
+            drop(self.work.wait_timeout_while(lock(&self.queue), CATCH_UP_MAX, waits));
+        }
+    }
+
     fn write_loop(&self) {
         let mut quiet_at = u64::MAX;
         loop {
@@ -386,6 +401,7 @@ impl Shared {
             let empty = queue.groups.is_empty();
             drop(queue);
             if !empty {
+                self.let_compaction_catch_up();
                 self.commit_once(&mut lock(&self.engine));
             }
         }

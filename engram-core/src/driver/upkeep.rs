@@ -98,6 +98,10 @@ impl Upkeep {
             self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
             busy |= self.compact();
             self.gauges();
+            let behind = busy && self.is_behind(self.shared.options.segment_bytes);
+            if self.shared.behind.swap(behind, Ordering::AcqRel) && !behind {
+                self.shared.wake_writer();
+            }
             if !busy {
                 self.wait();
             }
@@ -419,7 +423,11 @@ impl Upkeep {
     /// Waits as long as the rate asks for.
     fn throttle(&self, bytes: u64) {
         let rate = self.shared.options.compaction_bytes_per_second_max;
-        if rate == 0 || bytes == 0 || self.requested.is_some() || self.is_behind() {
+        if rate == 0
+            || bytes == 0
+            || self.requested.is_some()
+            || self.is_behind(self.shared.options.segment_bytes / 2)
+        {
             return;
         }
         let pause = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
@@ -434,11 +442,11 @@ impl Upkeep {
         }
     }
 
-    /// Whether garbage comes faster than the rate lets it go: the log must not grow without
-    /// bound, so the limit gives way before the bound does.
-    fn is_behind(&self) -> bool {
+    /// Whether garbage comes faster than it goes. The log must not grow without bound: first the
+    /// speed limit gives way, then the writer waits.
+    fn is_behind(&self, slack: u64) -> bool {
         let usage = self.shared.memory.look(Directory::total_usage);
-        usage.dead > usage.live.saturating_add(self.shared.options.segment_bytes / 2)
+        usage.dead > usage.live.saturating_add(slack)
     }
 
     fn gauges(&self) {

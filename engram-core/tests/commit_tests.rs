@@ -1,5 +1,5 @@
 //! Laws of commit: what is acknowledged is on the disk, what fails is said.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::panic, reason = "tests")]
 
 mod support;
 
@@ -9,6 +9,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use engram_core::storage::wal::report::WalState;
+use engram_core::store::Pending;
 use engram_core::{Condition, Draft, Durability, Error, ErrorKind, Options, Store};
 
 use support::disk::{Fault, Kind, MemDisk, Op, Unsynced};
@@ -50,7 +51,7 @@ fn nothing_is_acknowledged_after_a_failed_sync() {
                 let later = try_remember(&store, &format!("later{n}"), "x").unwrap_err();
                 assert_eq!(later.kind(), ErrorKind::Poisoned);
             }
-            let e = store.forget("s", "e0", Condition::Any).and_then(|done| done.wait());
+            let e = store.forget("s", "e0", Condition::Any).and_then(Pending::wait);
             assert_eq!(e.unwrap_err().kind(), ErrorKind::Poisoned);
             assert!(!again.load(Ordering::SeqCst), "a failed sync is never tried again");
             assert_eq!(store.state(), WalState::Poisoned);
@@ -107,7 +108,7 @@ fn a_crash_at_any_call_keeps_all_that_was_acknowledged() {
             }
             if i % 6 == 5 {
                 let id = format!("e{}", i - 2);
-                if store.forget("s", &id, Condition::Any).and_then(|done| done.wait()).is_ok() {
+                if store.forget("s", &id, Condition::Any).and_then(Pending::wait).is_ok() {
                     acknowledged.remove(&id);
                     forgotten.push(id);
                 } else {
@@ -198,6 +199,26 @@ fn a_full_disk_refuses_and_damages_nothing() {
 }
 
 #[test]
+fn an_episode_refused_for_want_of_room_leaves_no_space_behind() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    disk.say_available(0);
+    until("the active segment is full for large ones", || {
+        disk.set_capacity(Some(disk.used()));
+        disk.fail_for_ever(Op::Create, "spare", Kind::Enospc);
+        try_remember(&store, "filler", &"x".repeat(100_000)).is_err()
+    });
+    let large = Draft { embedding: vec![0.5; 4], ..draft("e", "y".repeat(100_000)) };
+    let refused = store.remember("new", large, Condition::Any).unwrap().wait().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::DiskFull, "{refused}");
+    let names = |store: &Store| -> Vec<String> {
+        store.spaces().into_iter().map(|space| space.name).collect()
+    };
+    assert_eq!(names(&store), ["s"], "nothing was stored");
+    assert_eq!(names(&open(&disk.crash(Unsynced::Kept))), ["s"]);
+}
+
+#[test]
 fn a_write_refused_for_want_of_room_never_comes_back() {
     // The write of a frame itself meets the full disk, in the middle.
     for first in 0..3 {
@@ -235,8 +256,7 @@ fn of_many_who_create_one_id_exactly_one_wins() {
                 scope.spawn(move || {
                     barrier.wait();
                     let what = format!("by {n}");
-                    let pending =
-                        store.remember("s", draft(id, &what), Condition::Absent).unwrap();
+                    let pending = store.remember("s", draft(id, &what), Condition::Absent).unwrap();
                     match pending.wait() {
                         Ok(done) => winners.lock().unwrap().push((done.lsn, what)),
                         Err(e) => assert_eq!(e.kind(), ErrorKind::Precondition, "{e}"),
@@ -272,10 +292,8 @@ fn a_precondition_on_an_lsn_is_decided_by_that_lsn() {
 #[test]
 fn a_batch_keeps_its_good_members() {
     let store = open(&MemDisk::new());
-    let vector = |id: &str, dimensions: usize| Draft {
-        embedding: vec![0.5; dimensions],
-        ..draft(id, "x")
-    };
+    let vector =
+        |id: &str, dimensions: usize| Draft { embedding: vec![0.5; dimensions], ..draft(id, "x") };
     let drafts = vec![
         Ok(vector("a", 3)),
         Ok(draft("b", "")),

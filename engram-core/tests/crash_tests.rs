@@ -58,7 +58,8 @@ fn act(store: &Store, disk: &MemDisk, model: &mut Model, rng: &FakeRng) -> Resul
     let key = (space.to_owned(), id.clone());
     match rng.below(20) {
         0..12 => {
-            let what = format!("{} ", rng.u64()).repeat(usize::try_from(1 + rng.below(3000)).unwrap());
+            let what =
+                format!("{} ", rng.u64()).repeat(usize::try_from(1 + rng.below(3000)).unwrap());
             match store.remember(space, draft(&id, &what), Condition::Any)?.wait() {
                 Ok(done) => model.acknowledge(key, Some(what), done.lsn),
                 Err(e) => {
@@ -85,7 +86,9 @@ fn act(store: &Store, disk: &MemDisk, model: &mut Model, rng: &FakeRng) -> Resul
                 }
                 Err(Error::NoSpace { .. }) => assert!(keys.is_empty()),
                 Err(e) => {
-                    keys.iter().for_each(|key| model.doubt(key, None));
+                    for key in &keys {
+                        model.doubt(key, None);
+                    }
                     return Err(e);
                 }
             }

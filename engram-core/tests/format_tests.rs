@@ -134,15 +134,9 @@ fn every_value_of_format_version_1_is_read_for_ever() {
 #[test]
 fn the_golden_files_hold_one_of_every_kind() {
     let kinds = kinds(&golden());
-    for kind in [
-        "remember",
-        "forget",
-        "space_defined",
-        "forget_space",
-        "legacy_imported",
-        "mark",
-        "footer",
-    ] {
+    for kind in
+        ["remember", "forget", "space_defined", "forget_space", "legacy_imported", "mark", "footer"]
+    {
         assert!(kinds.iter().any(|(_, found)| found == kind), "no {kind} in {kinds:?}");
     }
     let files: std::collections::BTreeSet<_> = kinds.iter().map(|(file, _)| file).collect();

@@ -1,8 +1,9 @@
 //! Laws of compaction: it gives back what is dead, and nothing else ever changes.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::case_sensitive_file_extension_comparisons, reason = "tests")]
 
 mod support;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use engram_core::{Condition, Options, Store};
 
 use support::disk::{Fault, Image, Kind, MemDisk, Op, Unsynced};
 use support::gauges::Figures;
-use support::{Contents, DIR, FakeClock, contents, forget, mix, open, options, remember, until, wal};
+use support::{
+    Contents, DIR, FakeClock, contents, forget, mix, open, options, remember, until, wal,
+};
 
 /// A text of about `bytes`, unlike any other of another `seed`.
 fn text(seed: u64, bytes: usize) -> String {
@@ -20,7 +23,7 @@ fn text(seed: u64, bytes: usize) -> String {
     let mut state = seed;
     while text.len() < bytes {
         state = mix(state);
-        text.push_str(&format!("{state:016x}"));
+        write!(text, "{state:016x}").unwrap();
     }
     text
 }
@@ -208,7 +211,11 @@ fn forgotten_and_overwritten_text_leaves_the_logs_bytes() {
     remember(&store, "secret", "canary-two");
     remember(&store, "other", "canary-three");
     remember(&store, "other", "replaced");
-    store.remember("x", support::draft("a", "canary-four"), Condition::Any).unwrap().wait().unwrap();
+    store
+        .remember("x", support::draft("a", "canary-four"), Condition::Any)
+        .unwrap()
+        .wait()
+        .unwrap();
     forget(&store, "secret");
     store.forget_space("x").unwrap().wait().unwrap();
     store.compact_from_memory().unwrap();
@@ -231,7 +238,7 @@ fn forgotten_text_leaves_within_the_time_that_was_promised() {
     let with = |clock: &Arc<FakeClock>| Options {
         clock: Arc::clone(clock) as _,
         compact_automatically: true,
-        forget_erase_max: Duration::from_secs(3600),
+        forget_erase_max: Duration::from_hours(1),
         ..options(&disk)
     };
     let store = Store::open(DIR, with(&clock)).unwrap();
@@ -244,7 +251,7 @@ fn forgotten_text_leaves_within_the_time_that_was_promised() {
     drop(store);
     let store = Store::open(DIR, with(&clock)).unwrap();
     assert!(holds(&disk, "canary"));
-    clock.advance(Duration::from_secs(3600));
+    clock.advance(Duration::from_hours(1));
     drop(store);
     let store = Store::open(DIR, with(&clock)).unwrap();
     until("the forgotten text is erased", || !holds(&disk, "canary"));
@@ -393,7 +400,11 @@ fn temporary_files_are_removed_at_start() {
     disk.say_available(0);
     let store = open(&disk);
     assert_eq!(contents(&store), memory);
-    assert_eq!(log_files(&disk).iter().filter(|name| !name.ends_with(".seg")).count(), 1, "ballast");
+    assert_eq!(
+        log_files(&disk).iter().filter(|name| !name.ends_with(".seg")).count(),
+        1,
+        "ballast"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Laws of recovery: whatever happened to the bytes, what was acknowledged is there or named.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::naive_bytecount, reason = "tests")]
 
 mod support;
 
@@ -11,8 +11,8 @@ use engram_core::inspect::{self, FrameDump};
 use engram_core::metrics::Metrics;
 use engram_core::record::Keys;
 use engram_core::storage::wal::frame::{self, Header, Kind as FrameKind};
-use engram_core::storage::wal::segment::{HeaderCopy, SegmentHeader};
 use engram_core::storage::wal::report::{RecoveryMode, RecoveryReport};
+use engram_core::storage::wal::segment::{HeaderCopy, SegmentHeader};
 use engram_core::{Condition, Draft, Error, Options, Store};
 
 use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
@@ -125,8 +125,7 @@ fn check_flip(sample: &Sample, path: &Path, bit: usize) {
     disk.say_available(0);
     let before = look(&disk);
     let figures = Figures::default();
-    let with_figures =
-        || Options { metrics: Arc::new(Metrics::new(&figures)), ..options(&disk) };
+    let with_figures = || Options { metrics: Arc::new(Metrics::new(&figures)), ..options(&disk) };
     let known = open_incidents(sample);
     let store = Store::open(DIR, with_figures()).unwrap_or_else(|e| panic!("{}: {e}", at()));
     let report = store.recovery_report();
@@ -202,7 +201,11 @@ fn bytes_in_use(image: &Image, path: &Path) -> Vec<usize> {
 fn check_flips(sample: &Sample, path: &Path, bits: &[usize]) {
     std::thread::scope(|scope| {
         for half in bits.chunks(bits.len().div_ceil(2)) {
-            scope.spawn(|| half.iter().for_each(|&bit| check_flip(sample, path, bit)));
+            scope.spawn(move || {
+                for &bit in half {
+                    check_flip(sample, path, bit);
+                }
+            });
         }
     });
 }
@@ -439,7 +442,7 @@ fn a_missing_segment_is_named_and_its_accepted_loss_declared_for_ever() {
     let store = open(&disk);
     assert_eq!(contents(&store), left);
     let kept = store.quarantine().unwrap();
-    assert_eq!(kept.iter().map(|item| item.name.clone()).collect::<Vec<_>>(), [gone.file.clone()]);
+    assert_eq!(kept.iter().map(|item| &item.name).collect::<Vec<_>>(), [&gone.file]);
     assert_eq!(disk.image()[&Path::new("/data/quarantine").join(&gone.file)], bytes);
     drop(store);
     assert_eq!(contents(&open(&disk)), left);
@@ -548,9 +551,7 @@ fn push_foreign_frame(image: &mut Image, path: &Path, change: impl FnOnce(&mut H
 fn holds_payload(disk: &MemDisk) -> bool {
     let image = disk.image();
     let log = image.iter().filter(|(path, _)| is_segment(path));
-    log.into_iter().any(|(_, bytes)| {
-        memchr::memmem::find(bytes, b"of a version to come").is_some()
-    })
+    log.into_iter().any(|(_, bytes)| memchr::memmem::find(bytes, b"of a version to come").is_some())
 }
 
 #[test]

@@ -250,11 +250,8 @@ impl MemDisk {
         {
             let mut state = disk.state();
             for (path, bytes) in image {
-                let inode = Inode {
-                    bytes: bytes.clone(),
-                    synced_len: bytes.len(),
-                    undo: BTreeMap::new(),
-                };
+                let inode =
+                    Inode { bytes: bytes.clone(), synced_len: bytes.len(), undo: BTreeMap::new() };
                 state.inodes.push(inode);
                 let number = state.inodes.len() - 1;
                 state.names.insert(path.clone(), number);
@@ -285,9 +282,7 @@ impl MemDisk {
         let kept = match unsynced {
             Unsynced::Lost => 0,
             Unsynced::Kept => state.changes.len(),
-            Unsynced::Torn(seed) => {
-                usize::try_from(mix(seed)).unwrap() % (state.changes.len() + 1)
-            }
+            Unsynced::Torn(seed) => usize::try_from(mix(seed)).unwrap() % (state.changes.len() + 1),
         };
         for change in state.changes.iter().take(kept).cloned() {
             change.apply(&mut names);

@@ -260,6 +260,21 @@ impl Writer {
         Ok(Pushed::Placed(header, place))
     }
 
+    /// Whether frames of these payloads, in bytes, fit beside each other, so that none of them
+    /// is written without the others. Where not, the next segment is to hold them.
+    pub fn has_room_for(&mut self, payloads: &[usize]) -> bool {
+        let listed = FooterBuilder::default().bytes_with_one_more();
+        let frame = |&payload: &usize| HEADER_BYTES_U64 + payload as u64 + listed;
+        let bytes: u64 = payloads.iter().map(frame).sum();
+        let reserve = if self.spare.is_some() { 0 } else { self.forget_reserve() };
+        let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
+        if self.active.offset + needed > self.active.capacity {
+            self.room_wanted = FRAMES_START + bytes + listed;
+            return false;
+        }
+        true
+    }
+
     fn forget_reserve(&self) -> u64 {
         FORGET_RESERVE_BYTES.min(self.active.capacity / 4)
     }

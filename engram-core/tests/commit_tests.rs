@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
@@ -216,6 +216,34 @@ fn an_episode_refused_for_want_of_room_leaves_no_space_behind() {
     };
     assert_eq!(names(&store), ["s"], "nothing was stored");
     assert_eq!(names(&open(&disk.crash(Unsynced::Kept))), ["s"]);
+}
+
+#[test]
+fn an_episode_that_fills_a_segment_is_written_though_no_spare_waits() {
+    let disk = MemDisk::new();
+    // The spare is not made before the end; the writer makes its segments itself.
+    let done = Arc::new((Mutex::new(false), Condvar::new()));
+    let wait = Arc::clone(&done);
+    let made = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&made);
+    disk.observe(move |call| {
+        if call.op == Op::Create && call.path.ends_with("spare") {
+            let mut done = wait.0.lock().unwrap();
+            while !*done {
+                done = wait.1.wait(done).unwrap();
+            }
+        } else if call.op == Op::Create && call.path.ends_with("spare.tmp") {
+            let segments = count.fetch_add(1, Ordering::SeqCst);
+            assert!(segments < 8, "segment after segment is made for one episode");
+        }
+    });
+    let store = open(&disk);
+    let outcome: Result<Vec<u64>, Error> =
+        (0..3).map(|n| try_remember(&store, &format!("e{n}"), &"x".repeat(900_000))).collect();
+    *done.0.lock().unwrap() = true;
+    done.1.notify_all();
+    outcome.unwrap();
+    assert!(made.load(Ordering::SeqCst) <= 3);
 }
 
 #[test]

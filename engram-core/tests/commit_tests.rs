@@ -1,14 +1,15 @@
 //! Laws of commit: what is acknowledged is on the disk, what fails is said.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::panic, reason = "tests")]
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use engram_core::storage::wal::report::WalState;
+use engram_core::store::Pending;
 use engram_core::{Condition, Draft, Durability, Error, ErrorKind, Options, Store};
 
 use support::disk::{Fault, Kind, MemDisk, Op, Unsynced};
@@ -50,7 +51,7 @@ fn nothing_is_acknowledged_after_a_failed_sync() {
                 let later = try_remember(&store, &format!("later{n}"), "x").unwrap_err();
                 assert_eq!(later.kind(), ErrorKind::Poisoned);
             }
-            let e = store.forget("s", "e0", Condition::Any).and_then(|done| done.wait());
+            let e = store.forget("s", "e0", Condition::Any).and_then(Pending::wait);
             assert_eq!(e.unwrap_err().kind(), ErrorKind::Poisoned);
             assert!(!again.load(Ordering::SeqCst), "a failed sync is never tried again");
             assert_eq!(store.state(), WalState::Poisoned);
@@ -107,7 +108,7 @@ fn a_crash_at_any_call_keeps_all_that_was_acknowledged() {
             }
             if i % 6 == 5 {
                 let id = format!("e{}", i - 2);
-                if store.forget("s", &id, Condition::Any).and_then(|done| done.wait()).is_ok() {
+                if store.forget("s", &id, Condition::Any).and_then(Pending::wait).is_ok() {
                     acknowledged.remove(&id);
                     forgotten.push(id);
                 } else {
@@ -195,6 +196,54 @@ fn a_full_disk_refuses_and_damages_nothing() {
         assert_eq!(contents(&store).len(), kept.len() + 1);
         assert_eq!(store.recovery_report().failed.damaged, 0);
     }
+}
+
+#[test]
+fn an_episode_refused_for_want_of_room_leaves_no_space_behind() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    disk.say_available(0);
+    until("the active segment is full for large ones", || {
+        disk.set_capacity(Some(disk.used()));
+        disk.fail_for_ever(Op::Create, "spare", Kind::Enospc);
+        try_remember(&store, "filler", &"x".repeat(100_000)).is_err()
+    });
+    let large = Draft { embedding: vec![0.5; 4], ..draft("e", "y".repeat(100_000)) };
+    let refused = store.remember("new", large, Condition::Any).unwrap().wait().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::DiskFull, "{refused}");
+    let names = |store: &Store| -> Vec<String> {
+        store.spaces().into_iter().map(|space| space.name).collect()
+    };
+    assert_eq!(names(&store), ["s"], "nothing was stored");
+    assert_eq!(names(&open(&disk.crash(Unsynced::Kept))), ["s"]);
+}
+
+#[test]
+fn an_episode_that_fills_a_segment_is_written_though_no_spare_waits() {
+    let disk = MemDisk::new();
+    // The spare is not made before the end; the writer makes its segments itself.
+    let done = Arc::new((Mutex::new(false), Condvar::new()));
+    let wait = Arc::clone(&done);
+    let made = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&made);
+    disk.observe(move |call| {
+        if call.op == Op::Create && call.path.ends_with("spare") {
+            let mut done = wait.0.lock().unwrap();
+            while !*done {
+                done = wait.1.wait(done).unwrap();
+            }
+        } else if call.op == Op::Create && call.path.ends_with("spare.tmp") {
+            let segments = count.fetch_add(1, Ordering::SeqCst);
+            assert!(segments < 8, "segment after segment is made for one episode");
+        }
+    });
+    let store = open(&disk);
+    let outcome: Result<Vec<u64>, Error> =
+        (0..3).map(|n| try_remember(&store, &format!("e{n}"), &"x".repeat(900_000))).collect();
+    *done.0.lock().unwrap() = true;
+    done.1.notify_all();
+    outcome.unwrap();
+    assert!(made.load(Ordering::SeqCst) <= 3);
 }
 
 #[test]

@@ -86,7 +86,9 @@ fn act(store: &Store, disk: &MemDisk, model: &mut Model, rng: &FakeRng) -> Resul
                 }
                 Err(Error::NoSpace { .. }) => assert!(keys.is_empty()),
                 Err(e) => {
-                    keys.iter().for_each(|key| model.doubt(key, None));
+                    for key in &keys {
+                        model.doubt(key, None);
+                    }
                     return Err(e);
                 }
             }
@@ -173,7 +175,7 @@ fn a_memory_that_crashes_for_ever_keeps_all_that_it_acknowledged() {
 #[test]
 #[ignore = "minutes; run by hand"]
 fn a_memory_that_crashes_for_ever_keeps_it_under_many_seeds() {
-    for seed in 100..400 {
+    for seed in 100..160 {
         run(seed, 40);
     }
 }

@@ -1,8 +1,9 @@
 //! Laws of compaction: it gives back what is dead, and nothing else ever changes.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::case_sensitive_file_extension_comparisons, reason = "tests")]
 
 mod support;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn text(seed: u64, bytes: usize) -> String {
     let mut state = seed;
     while text.len() < bytes {
         state = mix(state);
-        text.push_str(&format!("{state:016x}"));
+        write!(text, "{state:016x}").unwrap();
     }
     text
 }
@@ -237,7 +238,7 @@ fn forgotten_text_leaves_within_the_time_that_was_promised() {
     let with = |clock: &Arc<FakeClock>| Options {
         clock: Arc::clone(clock) as _,
         compact_automatically: true,
-        forget_erase_max: Duration::from_secs(3600),
+        forget_erase_max: Duration::from_hours(1),
         ..options(&disk)
     };
     let store = Store::open(DIR, with(&clock)).unwrap();
@@ -250,7 +251,7 @@ fn forgotten_text_leaves_within_the_time_that_was_promised() {
     drop(store);
     let store = Store::open(DIR, with(&clock)).unwrap();
     assert!(holds(&disk, "canary"));
-    clock.advance(Duration::from_secs(3600));
+    clock.advance(Duration::from_hours(1));
     drop(store);
     let store = Store::open(DIR, with(&clock)).unwrap();
     until("the forgotten text is erased", || !holds(&disk, "canary"));

@@ -272,6 +272,9 @@ impl<T> Committer<T> {
     /// Puts the definition of a space before its first episode with an embedding.
     fn define(&mut self, waiting: &Waiting, dimension: u32, writer: &mut Writer) -> Result<bool> {
         let payload = record::encode_space_defined(&waiting.change.space, dimension);
+        if !writer.has_room_for(&[payload.len(), waiting.change.payload.len()]) {
+            return Ok(false);
+        }
         let new = NewFrame {
             kind: Kind::SPACE_DEFINED,
             key: waiting.change.space_key,

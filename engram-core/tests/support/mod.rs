@@ -4,6 +4,7 @@
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::missing_panics_doc,
     reason = "test support: each test program uses its part of it"
 )]

@@ -221,7 +221,7 @@ impl Writer {
     pub fn push(&mut self, new: &NewFrame<'_>) -> Result<Pushed> {
         self.check_poison()?;
         let bytes = HEADER_BYTES_U64 + new.payload.len() as u64;
-        let reserve = if new.urgent || self.spare.is_some() { 0 } else { self.forget_reserve() };
+        let reserve = if new.urgent { 0 } else { self.forget_reserve() };
         let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
         if self.active.offset + needed > self.active.capacity {
             let empty = FooterBuilder::default().bytes_with_one_more();
@@ -260,7 +260,27 @@ impl Writer {
         Ok(Pushed::Placed(header, place))
     }
 
+    /// Whether frames of these payloads, in bytes, fit beside each other, so that none of them
+    /// is written without the others. Where not, the next segment is to hold them.
+    pub fn has_room_for(&mut self, payloads: &[usize]) -> bool {
+        let listed = FooterBuilder::default().bytes_with_one_more();
+        let frame = |&payload: &usize| HEADER_BYTES_U64 + payload as u64 + listed;
+        let bytes: u64 = payloads.iter().map(frame).sum();
+        let reserve = self.forget_reserve();
+        let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
+        if self.active.offset + needed > self.active.capacity {
+            self.room_wanted = FRAMES_START + bytes + listed;
+            return false;
+        }
+        true
+    }
+
+    /// Nothing while the next segment waits. A new segment takes what it was made for (an
+    /// episode, and the definition of its space) to its last byte, or none would ever do.
     fn forget_reserve(&self) -> u64 {
+        if self.spare.is_some() || self.active.footer.count() <= 1 {
+            return 0;
+        }
         FORGET_RESERVE_BYTES.min(self.active.capacity / 4)
     }
 

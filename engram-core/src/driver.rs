@@ -41,7 +41,7 @@ use crate::store::{Durability, Options};
 const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);
 
 /// Longest that a batch waits for compaction.
-const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+const CATCH_UP_MAX: Duration = Duration::from_millis(25);
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 

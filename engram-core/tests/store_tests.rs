@@ -1,5 +1,4 @@
 //! The memory's public face, on a real disk.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use engram_core::store::{Condition, ListQuery, Options, Store};
 use engram_core::{Draft, Error};

@@ -127,9 +127,9 @@ fn extend(views: &[View], at: usize, bounds: &Bounds, reason: &'static str) -> J
 fn join_small(views: &[View], bounds: &Bounds) -> Option<Job> {
     let mut run: Vec<&View> = Vec::new();
     for view in views {
-        let small = view.eligible && view.bytes < bounds.segment_bytes_max.saturating_div(16);
+        let small = view.eligible && view.bytes < bounds.segment_bytes_max.saturating_div(8);
         let sum: u64 = run.iter().map(|v| v.bytes).sum();
-        if !small || sum.saturating_add(view.bytes) > bounds.segment_bytes_max.saturating_div(2) {
+        if !small || sum.saturating_add(view.bytes) > bounds.segment_bytes_max {
             if run.len() >= SMALL_NEIGHBOURS_MIN {
                 break;
             }

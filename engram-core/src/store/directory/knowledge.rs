@@ -8,6 +8,10 @@ use crate::storage::wal::knowledge::{Applied, Dropped, Fate, Knowledge, Place, R
 
 impl Knowledge for Directory {
     fn apply(&mut self, header: &Header, place: Place, record: Option<&Known<'_>>) -> Applied {
+        if header.kind == Kind::MARK {
+            // Neither live nor worth a rewrite of its own; it goes when its segment is rewritten.
+            return Applied::default();
+        }
         self.add_live(place);
         match (header.kind, record) {
             (Kind::REMEMBER, record) => self.remember(header, place, record),
@@ -23,10 +27,6 @@ impl Knowledge for Directory {
             }
             (Kind::LEGACY_IMPORTED, Some(Known::LegacyImported(file))) => {
                 self.imported.insert(file.path.clone(), (file.size, file.sha256.clone()));
-                Applied::default()
-            }
-            (Kind::MARK, _) => {
-                self.kill(place, None);
                 Applied::default()
             }
             _ => {

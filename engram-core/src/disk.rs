@@ -73,6 +73,8 @@ pub trait File: Send + Sync + Debug {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Makes written bytes, and the length needed to read them, durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// A hint that a range will soon be synced, so that the device may begin. Promises nothing.
+    fn begin_sync(&self, _offset: u64, _bytes: u64) {}
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file holds no bytes.

@@ -457,6 +457,18 @@ impl Shared {
         }
     }
 
+    /// A frame may leave the log only for a reason that is on disk: syncs what a weaker
+    /// durability left. Gives the synced LSN.
+    fn make_reasons_durable(&self) -> Result<u64> {
+        if self.options.durability != Durability::Always {
+            let mut engine = lock(&self.engine);
+            let synced = engine.writer.sync();
+            self.publish(&engine.writer);
+            synced?;
+        }
+        Ok(self.seen.synced_lsn.load(Ordering::Acquire))
+    }
+
     /// What the policy sees.
     fn views(&self) -> Vec<View> {
         let applied = self.seen.head_lsn.load(Ordering::Acquire);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -115,6 +116,14 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn begin_sync(&self, offset: u64, bytes: u64) {
+        // Linux begins to write dirty pages on this advice, and keeps them until they are written.
+        let advice = rustix::fs::Advice::DontNeed;
+        if let Err(e) = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(bytes), advice) {
+            tracing::trace!(cause = %e, "a hint was not taken; that costs only time");
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

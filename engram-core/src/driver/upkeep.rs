@@ -313,7 +313,7 @@ impl Upkeep {
         let shared = &self.shared;
         let mut inputs: Vec<_> =
             job.numbers.iter().filter_map(|&number| shared.segments.get(number)).collect();
-        let durable = shared.seen.synced_lsn.load(Ordering::Acquire);
+        let durable = shared.make_reasons_durable()?;
         if let (Some(requested), Some(last)) = (&mut self.requested, inputs.last())
             && job.reason == "requested"
         {

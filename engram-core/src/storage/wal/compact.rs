@@ -368,6 +368,7 @@ impl Compaction {
     fn flush(&mut self) -> Result<()> {
         let written = write_all_at(self.file.as_ref(), &self.buffer, self.written);
         written.map_err(|e| Error::io("write", self.temporary(), &e))?;
+        self.file.begin_sync(self.written, self.buffer.len() as u64);
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

@@ -215,7 +215,6 @@ impl Store {
             (usages, directory.total_usage())
         });
         let quarantine_bytes = shared.quarantine.bytes();
-        Metrics::set(&shared.env.metrics.quarantine_bytes, quarantine_bytes);
         WalStatus {
             state: self.state(),
             durability: shared.options.durability.to_string(),

@@ -1,6 +1,6 @@
 //! What memory knows: which frame is each episode's, and why every other frame is dead.
 //!
-//! Derived from the log by [`Directory::apply`], at start and at each change, in one way. A
+//! Derived from the log by [`Knowledge::apply`](crate::storage::wal::knowledge::Knowledge::apply), at start and at each change, in one way. A
 //! frame is applied only if its LSN is higher than that of what it would replace, so applying
 //! it twice is the same as once. The directory also counts, for each tombstone, the older
 //! frames of its key that the log still holds: at zero, and not before, the tombstone is dead.

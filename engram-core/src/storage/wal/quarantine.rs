@@ -21,6 +21,7 @@ use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
 use crate::disk::{Disk, File, Open, read_exact_at, read_file, write_all_at, write_file};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 
 /// The incident list's file.
 pub const INCIDENTS_NAME: &str = "incidents";
@@ -77,7 +78,9 @@ impl Quarantine {
     /// What the disk said.
     pub fn open(env: Arc<Env>) -> Result<Self> {
         let incidents = load_incidents(&env)?;
-        Ok(Self { env, incidents: Mutex::new(incidents) })
+        let quarantine = Self { env, incidents: Mutex::new(incidents) };
+        quarantine.bytes();
+        Ok(quarantine)
     }
 
     /// Copies bytes of a log file here, synced. Gives their name.
@@ -115,6 +118,7 @@ impl Quarantine {
         };
         let bytes = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
         write_file(disk, &report, &bytes)?;
+        self.bytes();
         Ok(name)
     }
 
@@ -137,6 +141,7 @@ impl Quarantine {
         write_file(disk, &dir.join(format!("{name}{REPORT_SUFFIX}")), &bytes)?;
         disk.rename(path, &dir.join(name))?;
         disk.sync_dir(&dir)?;
+        self.bytes();
         disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
 
@@ -186,11 +191,12 @@ impl Quarantine {
         incidents.list.iter().rev().cloned().collect()
     }
 
-    /// Bytes kept.
-    #[must_use]
+    /// Bytes kept now; sets the gauge too.
     pub fn bytes(&self) -> u64 {
-        list(self.env.disk.as_ref(), &self.env.dir)
-            .map_or(0, |items| items.iter().map(|item| item.bytes).sum())
+        let items = list(self.env.disk.as_ref(), &self.env.dir);
+        let bytes = items.map_or(0, |items| items.iter().map(|item| item.bytes).sum());
+        Metrics::set(&self.env.metrics.quarantine_bytes, bytes);
+        bytes
     }
 }
 

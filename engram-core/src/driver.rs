@@ -180,11 +180,12 @@ impl Driver {
         self.shared.work.notify_all();
         lock(&self.shared.orders).closing = true;
         self.shared.maintain.notify_all();
-        let threads = std::mem::take(&mut *lock(&self.threads));
+        // Whoever else closes waits here until the log is closed.
+        let mut threads = lock(&self.threads);
         if threads.is_empty() {
             return Ok(());
         }
-        for thread in threads {
+        for thread in threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");
             }
@@ -194,6 +195,7 @@ impl Driver {
             return Ok(());
         }
         let closed = engine.writer.mark();
+        trim(&mut engine.writer);
         self.shared.publish(&engine.writer);
         closed
     }
@@ -298,11 +300,18 @@ impl Shared {
             committer.begin(groups);
             committer.run(writer, &self.memory)
         });
-        let answered = catch_unwind(run).unwrap_or_else(|_| {
+        let mut answered = catch_unwind(run).unwrap_or_else(|_| {
             let e = writer.poison("the writer panicked".into());
             committer.abort(&e)
         });
-        self.sync_if_due(writer, synced_at);
+        if let Err(e) = self.sync_if_due(writer, synced_at) {
+            // Nothing is acknowledged after a failed sync.
+            for answer in answered.iter_mut().flat_map(|(_, answers)| answers) {
+                if answer.is_ok() {
+                    *answer = Err(e.clone());
+                }
+            }
+        }
         self.publish(writer);
         self.batches.fetch_add(1, Ordering::Relaxed);
         for (slot, answers) in answered {
@@ -315,15 +324,14 @@ impl Shared {
     }
 
     /// Keeps the promise of `interval` while changes never pause.
-    fn sync_if_due(&self, writer: &mut Writer, synced_at: &mut Duration) {
-        let Durability::Interval(every) = self.options.durability else { return };
+    fn sync_if_due(&self, writer: &mut Writer, synced_at: &mut Duration) -> Result<()> {
+        let Durability::Interval(every) = self.options.durability else { return Ok(()) };
         let now = self.env.clock.elapsed();
-        if now.saturating_sub(*synced_at) >= every {
-            *synced_at = now;
-            if let Err(e) = writer.sync() {
-                tracing::debug!(cause = %e, "the interval's sync failed");
-            }
+        if now.saturating_sub(*synced_at) < every {
+            return Ok(());
         }
+        *synced_at = now;
+        writer.sync()
     }
 
     /// Tells the threads, once per quiet time, that there is something to look at.
@@ -520,6 +528,15 @@ impl Shared {
             .iter()
             .map(|bytes| bytes.load(Ordering::Relaxed))
             .sum()
+    }
+}
+
+/// Gives back the unused ends of sealed segments.
+fn trim(writer: &mut Writer) {
+    for (file, bytes) in std::mem::take(&mut writer.trim) {
+        if let Err(e) = file.set_len(bytes) {
+            tracing::debug!(cause = %e, "a sealed segment keeps its unused end until the next start");
+        }
     }
 }
 

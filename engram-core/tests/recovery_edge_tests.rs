@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engram_core::store::{Durability, Options, Store};
+use engram_core::store::{Condition, Durability, ListQuery, Options, Store};
 use engram_core::{Error, inspect};
 use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
 use support::{DIR, FakeClock, contents, open, options, remember, wal};
@@ -96,4 +96,99 @@ fn a_log_that_lost_what_checks_it_goes_on_behind_an_accepted_loss() {
     assert_eq!(disk.image()[&Path::new(DIR).join("quarantine").join(&kept[0].name)], damaged);
     drop(store);
     assert_eq!(contents(&open(&disk)).len(), 1);
+}
+
+/// Flips a bit in the payload of the frame of this LSN, on the disk itself.
+fn rot(disk: &Arc<MemDisk>, lsn: u64) {
+    let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+    let mut found = None;
+    inspect::dump(&looked, Path::new(DIR), &mut |frame| {
+        if frame.lsn == lsn && frame.kind == "remember" {
+            found = Some((frame.file, frame.offset));
+        }
+        Ok(())
+    })
+    .unwrap();
+    let (file, offset) = found.unwrap();
+    disk.flip(&wal(&file), usize::try_from(offset).unwrap() + 70, 0);
+}
+
+/// Fills and seals a segment of 1 MiB behind what was remembered before.
+fn seal(store: &Store, name: &str) {
+    for n in 0..3 {
+        remember(store, &format!("{name}{n}"), "f".repeat(400_000));
+    }
+}
+
+#[test]
+fn what_was_forgotten_after_its_newest_version_rotted_stays_forgotten() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "k", "old");
+    seal(&store, "a");
+    let newest = remember(&store, "k", "new");
+    seal(&store, "b");
+    rot(&disk, newest);
+    assert!(matches!(store.get("s", "k"), Err(Error::Damaged { .. })));
+    let page = store.list("s", &ListQuery { limit: Some(1000), ..ListQuery::default() }).unwrap();
+    assert_eq!(
+        (page.episodes.len(), page.unreadable.len()),
+        (6, 1),
+        "one bad frame hides no other"
+    );
+    // Compaction finds the damage, names it, and drops the entry; an older frame is in the log.
+    let mut passes = 0;
+    while store.compact_from_memory().is_err() {
+        passes += 1;
+        assert!(passes < 5, "compaction never passes the damage");
+    }
+    assert!(matches!(store.get("s", "k"), Err(Error::NoEpisode { .. })));
+    store.forget("s", "k", Condition::Any).unwrap().wait().unwrap();
+    for _ in 0..2 {
+        store.compact_from_memory().unwrap();
+    }
+    drop(store);
+    let store = open(&disk);
+    assert!(matches!(store.get("s", "k"), Err(Error::NoEpisode { .. })), "it came back");
+    assert_eq!(store.incidents().len(), 1);
+}
+
+#[test]
+fn a_footer_is_written_only_behind_synced_frames() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    seal(&store, "a");
+    seal(&store, "b");
+    let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+    let mut footers = Vec::new();
+    inspect::dump(&looked, Path::new(DIR), &mut |frame| {
+        if frame.kind == "footer" {
+            footers.push((frame.lsn, frame.synced_lsn));
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert!(!footers.is_empty());
+    assert!(footers.iter().all(|(end, synced)| end == synced), "{footers:?}");
+}
+
+#[test]
+fn who_closes_second_waits_for_the_first() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..100 {
+        remember(&store, &format!("e{n}"), "x");
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let store = store.clone();
+            let disk = Arc::clone(&disk);
+            scope.spawn(move || {
+                store.close().unwrap();
+                // The mark is on the disk by the time that anybody hears "closed".
+                let image = disk.crash(Unsynced::Lost);
+                assert_eq!(contents(&open(&image)).len(), 100);
+            });
+        }
+    });
 }

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{CompactSlot, Shared, lock};
+use super::{CompactSlot, Shared, lock, trim};
 use crate::disk::Open;
 use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
-use crate::store::policy::{Bounds, Job, next_job, seal_early};
+use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
 
 /// How often maintenance looks while there are changes.
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(100);
@@ -44,6 +44,8 @@ pub(super) struct Upkeep {
     requested: Option<Requested>,
     not_before: Duration,
     back_off: Duration,
+    /// Segments whose last run failed, and until when others come first.
+    set_aside: Vec<(u32, Duration)>,
     spare_not_before: Duration,
     looked_at: u64,
 }
@@ -67,6 +69,7 @@ impl Upkeep {
             requested: None,
             not_before: Duration::ZERO,
             back_off: BACK_OFF_MIN,
+            set_aside: Vec::new(),
             spare_not_before: Duration::ZERO,
             looked_at: u64::MAX,
         }
@@ -90,7 +93,7 @@ impl Upkeep {
                 // Who asks during a pass is answered by a pass of its own.
                 lock(&self.shared.orders).compact.extend(asked);
             }
-            self.trim();
+            trim(&mut lock(&self.shared.engine).writer);
             let mut busy = self.make_spare();
             busy |= self.make_ballast();
             let filling = [&self.spare, &self.ballast].into_iter().flatten();
@@ -155,16 +158,6 @@ impl Upkeep {
         let requested = self.requested.take().map(|requested| requested.slots).unwrap_or_default();
         for slot in requested.into_iter().chain(asked) {
             answer(&slot, Err(Error::Closed));
-        }
-    }
-
-    /// Gives back the unused ends of sealed segments.
-    fn trim(&self) {
-        let ends = std::mem::take(&mut lock(&self.shared.engine).writer.trim);
-        for (file, bytes) in ends {
-            if let Err(e) = file.set_len(bytes) {
-                tracing::debug!(cause = %e, "a sealed segment keeps its unused end");
-            }
         }
     }
 
@@ -264,7 +257,9 @@ impl Upkeep {
     /// One step of compaction. Says whether there is more to do.
     fn compact(&mut self) -> bool {
         if self.shared.state() == WalState::Poisoned {
-            self.finish_request();
+            self.run = None;
+            let cause = self.shared.poisoned_by().unwrap_or_default();
+            self.refuse_request(&Error::Poisoned { cause });
             return false;
         }
         if self.run.is_none() && !self.begin_run() {
@@ -277,9 +272,21 @@ impl Upkeep {
                 self.throttle(bytes);
             }
             Ok(Progress::Done(stats)) => self.run_done(&stats),
-            Err(e) => self.run_failed(&e),
+            Err(e) => self.run_failed(&run.input_numbers(), &e),
         }
         true
+    }
+
+    /// What the policy sees, without segments whose last run failed a moment ago: one that cannot
+    /// be rewritten must not keep all others from it.
+    fn views(&mut self) -> Vec<View> {
+        let now = self.now();
+        self.set_aside.retain(|&(_, until)| until > now);
+        let mut views = self.shared.views();
+        for view in &mut views {
+            view.eligible &= !self.set_aside.iter().any(|&(number, _)| number == view.number);
+        }
+        views
     }
 
     fn begin_run(&mut self) -> bool {
@@ -289,7 +296,7 @@ impl Upkeep {
         }
         let bounds = self.shared.bounds(self.requested.as_ref().map(|requested| requested.range));
         self.seal_early(&bounds);
-        let Some(job) = next_job(&self.shared.views(), &bounds) else {
+        let Some(job) = next_job(&self.views(), &bounds) else {
             self.finish_request();
             return false;
         };
@@ -303,7 +310,7 @@ impl Upkeep {
                 false
             }
             Err(e) => {
-                self.run_failed(&e);
+                self.run_failed(&job.numbers, &e);
                 false
             }
         }
@@ -388,13 +395,15 @@ impl Upkeep {
         }
     }
 
-    fn run_failed(&mut self, e: &Error) {
+    fn run_failed(&mut self, inputs: &[u32], e: &Error) {
         let first = self.back_off == BACK_OFF_MIN;
         let retry_at_once = matches!(e, Error::Damaged { .. }) && first;
         self.shared.env.metrics.compaction_runs_failed.increment(1);
         if !retry_at_once {
             tracing::warn!(cause = %e, retry_in = ?self.back_off, "compaction failed; the log is as it was");
             self.not_before = self.now() + self.back_off;
+            let until = self.now() + BACK_OFF_MAX;
+            self.set_aside.extend(inputs.iter().map(|&number| (number, until)));
         }
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
         // Once: the ballast is made again while there is room, and would be given up for ever.
@@ -404,7 +413,13 @@ impl Upkeep {
         {
             self.not_before = Duration::ZERO;
         }
-        if !retry_at_once && let Some(requested) = self.requested.take() {
+        if !retry_at_once {
+            self.refuse_request(e);
+        }
+    }
+
+    fn refuse_request(&mut self, e: &Error) {
+        if let Some(requested) = self.requested.take() {
             for slot in requested.slots {
                 answer(&slot, Err(e.clone()));
             }

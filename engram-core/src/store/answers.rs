@@ -81,6 +81,8 @@ pub struct Page {
     pub episodes: Vec<StoredEpisode>,
     /// Where the next page begins, if there may be one.
     pub next_cursor: Option<String>,
+    /// Episodes that stand here and whose bytes cannot be given back: why, each.
+    pub unreadable: Vec<Error>,
 }
 
 /// One space.

@@ -301,11 +301,13 @@ impl<T> Committer<T> {
                     Err(Error::NoSpace { space: change.space.to_string() })
                 };
             }
-            What::Forget if current.is_none() => {
+            What::Forget if current.is_none() && !self.may_hold(change, directory) => {
                 let (space, id) = (change.space.to_string(), change.id.clone());
                 return Err(Error::NoEpisode { space, id });
             }
-            What::ForgetIfThere if current.is_none() => return Ok(Verdict::NothingToDo),
+            What::ForgetIfThere if current.is_none() && !self.may_hold(change, directory) => {
+                return Ok(Verdict::NothingToDo);
+            }
             What::Remember { dimension } => {
                 let expected = self.dimension(change, directory);
                 if let Some(expected) = expected.filter(|&e| dimension > 0 && e != dimension) {
@@ -346,6 +348,13 @@ impl<T> Committer<T> {
             }
             entry => Ok(entry.map(|entry| entry.lsn)),
         }
+    }
+
+    /// Whether the log holds frames of the key that nothing shows: a forget must outlive them.
+    fn may_hold(&self, change: &Change, directory: &Directory) -> bool {
+        let decided = self.overlay.episodes.contains_key(&change.key)
+            || self.overlay.floors.contains_key(&change.space_key);
+        !decided && directory.may_hold(change.key)
     }
 
     fn dimension(&self, change: &Change, directory: &Directory) -> Option<u32> {

@@ -111,6 +111,9 @@ pub struct Directory {
     by_key: KeyMap<u32>,
     by_time: BTreeMap<TimeKey, u32>,
     tombs: KeyMap<Tomb>,
+    /// Frames in the log of keys that have neither an entry nor a tombstone above them: older
+    /// versions of what was lost to damage, and kinds that this version does not know.
+    orphans: KeyMap<u32>,
     spaces: Vec<Space>,
     space_by_key: KeyMap<u32>,
     usage: HashMap<u32, Usage>,
@@ -124,6 +127,12 @@ impl Directory {
     #[must_use]
     pub fn get(&self, key: u64) -> Option<&Entry> {
         self.slot(*self.by_key.get(&key)?)
+    }
+
+    /// Whether the log may hold a frame of this key, so that a forget of it must be kept.
+    #[must_use]
+    pub fn may_hold(&self, key: u64) -> bool {
+        self.by_key.contains_key(&key) || self.orphans.contains_key(&key)
     }
 
     /// How many episodes there are.

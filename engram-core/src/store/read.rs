@@ -58,7 +58,16 @@ impl Store {
                 before = Some(cursor);
                 // It may have been forgotten or replaced since we looked.
                 let same = |entry: &Entry| (entry.lsn == cursor.lsn).then_some(());
-                let Some(stored) = self.read_entry(key, same)? else { continue };
+                let stored = match self.read_entry(key, same) {
+                    Ok(Some(stored)) => stored,
+                    Ok(None) => continue,
+                    // One bad frame must not hide the others.
+                    Err(e @ (Error::Damaged { .. } | Error::Undecodable { .. })) => {
+                        page.unreadable.push(e);
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                };
                 if wanted(&stored, query) {
                     page.episodes.push(stored);
                 }
@@ -105,7 +114,7 @@ impl Store {
         let Some((place, e)) = failed else { return Err(Error::Closed) };
         if matches!(e, Error::Damaged { .. }) {
             // Compaction quarantines and names it.
-            shared.segments.update(place.segment, |segment| segment.needs_rewrite = segment.sealed);
+            shared.segments.update(place.segment, |segment| segment.needs_rewrite = true);
             shared.wake_maintenance();
         }
         Err(e)

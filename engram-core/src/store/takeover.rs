@@ -14,7 +14,7 @@ use super::change::{Answers, Change, Group, What};
 use super::commit::Committer;
 use super::directory::Directory;
 use super::{Condition, Durability, prepare_episode};
-use crate::disk::read_file;
+use crate::disk::{Open, read_file};
 use crate::driver::Memory;
 use crate::error::{Error, Result};
 use crate::record::{self, Keys, LegacyImported};
@@ -142,7 +142,7 @@ impl Takeover<'_> {
         let known = self.memory.look(|directory| {
             directory.imported(&imported.path) == Some(&(imported.size, imported.sha256.clone()))
         });
-        let name = format!("v0.1.0-{}", file.relative.replace('/', "-"));
+        let name = self.quarantine_name(file, &imported);
         let log = legacy::read(&bytes);
         if !known {
             self.append(file, &log)?;
@@ -162,6 +162,17 @@ impl Takeover<'_> {
         self.quarantine
             .take_file(&path, &name, &item, None)
             .map_err(|e| Error::io("move to the quarantine", path, &e))
+    }
+
+    /// A name that no other file has taken: v0.1.0 may have run here again since a take-over.
+    fn quarantine_name(&self, file: &LegacyFile, imported: &LegacyImported) -> String {
+        let name = format!("v0.1.0-{}", file.relative.replace('/', "-"));
+        let taken = self.env.disk.open(&self.env.quarantine_dir().join(&name), Open::Read).is_ok();
+        if !taken {
+            return name;
+        }
+        let digest: String = imported.sha256.iter().take(4).map(|b| format!("{b:02x}")).collect();
+        format!("{name}-{digest}")
     }
 
     fn append(&mut self, file: &LegacyFile, log: &legacy::Log) -> Result<()> {

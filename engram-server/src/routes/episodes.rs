@@ -104,6 +104,12 @@ pub(super) async fn list(
         text.extend_from_slice(b"],\"next_cursor\":");
         let cursor = serde_json::to_vec(&page.next_cursor).unwrap_or_else(|_| b"null".to_vec());
         text.extend_from_slice(&cursor);
+        if !page.unreadable.is_empty() {
+            // One bad frame must not hide the others, and must not be passed over in silence.
+            let reasons: Vec<String> = page.unreadable.iter().map(ToString::to_string).collect();
+            text.extend_from_slice(b",\"unreadable\":");
+            text.extend_from_slice(&serde_json::to_vec(&reasons).unwrap_or_default());
+        }
         text.push(b'}');
         Ok(json_text(text))
     })

@@ -168,6 +168,12 @@ impl Compaction {
         })
     }
 
+    /// The segments that the run rewrites.
+    #[must_use]
+    pub fn input_numbers(&self) -> Vec<u32> {
+        self.inputs.iter().map(|input| input.number).collect()
+    }
+
     /// Does the next part.
     ///
     /// # Errors
@@ -205,7 +211,7 @@ impl Compaction {
             Phase::Swap(at) => self.swap(at, memory),
             Phase::Account(at) => self.account(at, memory),
             Phase::Remove => {
-                self.remove(memory)?;
+                self.remove(memory);
                 let took = self.env.clock.elapsed().saturating_sub(self.begun);
                 self.stats.duration_seconds = took.as_secs_f64();
                 return Ok(Progress::Done(self.stats.clone()));
@@ -451,7 +457,7 @@ impl Compaction {
         if end == self.gone.len() { Phase::Remove } else { Phase::Account(end) }
     }
 
-    fn remove(&mut self, memory: &dyn MemoryCell) -> Result<()> {
+    fn remove(&mut self, memory: &dyn MemoryCell) {
         let numbers: Vec<u32> = self.inputs.iter().map(|input| input.number).collect();
         let output = Segment {
             number: self.number,
@@ -487,10 +493,11 @@ impl Compaction {
         self.alarm_unexplained();
         for input in &self.inputs {
             let path = self.env.wal_path(&input.name.file_name());
-            let removed = remove_if_there(self.env.disk.as_ref(), &path);
-            removed.map_err(|e| Error::io("remove", path, &e))?;
+            if let Err(e) = remove_if_there(self.env.disk.as_ref(), &path) {
+                // It is obsolete by its generation: the next start removes it.
+                tracing::warn!(file = %path.display(), cause = %e, "a replaced segment stays until the next start");
+            }
         }
-        Ok(())
     }
 
     fn alarm_unexplained(&self) {

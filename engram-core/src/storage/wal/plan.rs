@@ -48,6 +48,8 @@ pub struct SegmentFacts {
     pub frames: Vec<FramePlace>,
     /// The footer and where its frame begins, when there is an intact one.
     pub footer: Option<(u64, Footer)>,
+    /// One past the footer's last byte, 0 without one.
+    pub sealed_end: u64,
     /// The highest H of its frames and header.
     pub synced: u64,
     /// Bytes that the device did not give.
@@ -154,7 +156,7 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
                 judgement.tail_end = span.end();
             }
             Verdict::Tail => judgement.tail_end = judgement.tail_end.max(span.end()),
-            Verdict::Damaged => add_damage(&mut judgement.damaged, span),
+            Verdict::Damaged | Verdict::Unreadable => add_damage(&mut judgement.damaged, span),
             Verdict::Stale => judgement.stale = judgement.stale.saturating_add(1),
             _ => {}
         }
@@ -252,6 +254,12 @@ fn name_losses(facts: &SegmentFacts, position: Position, judgement: &mut Judgeme
             Position::Followed { next_start, .. } => Some(next_start),
             Position::Last => known.last().map(|h| h.lsn.saturating_add(1)),
         });
+        // What the device does not give at the log's end may have held frames of any number.
+        let unread = facts.odd.iter().any(|span| {
+            span.seen == Seen::DeviceError && (loss.offset..end).contains(&span.offset)
+        });
+        let possible = loss.bytes.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
+        let last = last.or(unread.then(|| first.saturating_add(possible)));
         let last = last.unwrap_or(first).saturating_sub(1);
         if rewritten {
             // Most LSNs of a rewritten range were dead long ago: name only what is known.
@@ -471,6 +479,7 @@ mod tests {
             odd: Vec::new(),
             frames,
             footer: None,
+            sealed_end: 0,
             synced,
             unreadable: Vec::new(),
         }

@@ -95,7 +95,8 @@ impl Quarantine {
         let disk = self.env.disk.as_ref();
         disk.create_dir(&dir)?;
         let report = dir.join(format!("{name}{REPORT_SUFFIX}"));
-        if disk.open(&report, Open::Read).is_ok() {
+        let whole = disk.open(&dir.join(&name), Open::Read).and_then(|kept| kept.len());
+        if disk.open(&report, Open::Read).is_ok() && whole.is_ok_and(|bytes| bytes == keep.bytes) {
             return Ok(name);
         }
         let temporary = dir.join(format!("{name}.tmp"));

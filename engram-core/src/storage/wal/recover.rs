@@ -282,6 +282,8 @@ impl Recovery {
             }
         };
         self.report_undecodable();
+        // Their replacement's name must be durable before they go.
+        env.disk.sync_dir(&dir).map_err(io("sync"))?;
         for name in std::mem::take(&mut self.survey.obsolete) {
             let path = env.wal_path(&name.file_name());
             remove_if_there(env.disk.as_ref(), &path)

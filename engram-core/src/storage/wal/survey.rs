@@ -399,6 +399,7 @@ pub fn scan(
         odd: Vec::new(),
         frames: Vec::new(),
         footer: None,
+        sealed_end: 0,
         synced: header.synced.max(header.start.saturating_sub(1)),
         unreadable: Vec::new(),
     };
@@ -438,7 +439,27 @@ pub fn scan(
     }
     progress.bytes_done.fetch_add(segment.file_bytes.saturating_sub(reported), Ordering::Relaxed);
     facts.unreadable = reader.unreadable;
+    note_unreadable_end(&mut facts, segment.position);
     Ok((facts, contents))
+}
+
+/// Blocks that the device did not give read as zeros; behind the last frame they would pass for
+/// the end of the log.
+fn note_unreadable_end(facts: &mut SegmentFacts, position: Position) {
+    if position != Position::Last || facts.footer.is_some() {
+        return;
+    }
+    let end = facts.frames.last().map_or(FRAMES_START, |f| f.offset + u64::from(f.bytes));
+    let seen = Seen::DeviceError;
+    for &(offset, bytes) in facts.unreadable.iter().filter(|&&(at, bytes)| at + bytes > end) {
+        let start = offset.max(end);
+        let covered = facts.odd.iter().any(|span| span.offset <= start && start < span.end());
+        if !covered {
+            let bytes = offset + bytes - start;
+            facts.odd.push(SpanFact { offset: start, bytes, seen, header: None });
+        }
+    }
+    facts.odd.sort_by_key(|span| span.offset);
 }
 
 fn add_frame(
@@ -457,6 +478,7 @@ fn add_frame(
         };
         if let Some(footer) = Footer::decode(payload).filter(complete) {
             facts.footer = Some((offset, footer));
+            facts.sealed_end = offset + bytes;
         } else {
             let seen = Seen::Bad;
             facts.odd.push(SpanFact { offset, bytes, seen, header: Some(frame) });

@@ -221,7 +221,7 @@ impl Writer {
     pub fn push(&mut self, new: &NewFrame<'_>) -> Result<Pushed> {
         self.check_poison()?;
         let bytes = HEADER_BYTES_U64 + new.payload.len() as u64;
-        let reserve = if new.urgent { 0 } else { self.forget_reserve() };
+        let reserve = if new.urgent { 0 } else { self.forget_reserve(1) };
         let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
         if self.active.offset + needed > self.active.capacity {
             let empty = FooterBuilder::default().bytes_with_one_more();
@@ -266,7 +266,8 @@ impl Writer {
         let listed = FooterBuilder::default().bytes_with_one_more();
         let frame = |&payload: &usize| HEADER_BYTES_U64 + payload as u64 + listed;
         let bytes: u64 = payloads.iter().map(frame).sum();
-        let reserve = self.forget_reserve();
+        // One frame more will be listed when the last of these asks for itself.
+        let reserve = self.forget_reserve(0);
         let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
         if self.active.offset + needed > self.active.capacity {
             self.room_wanted = FRAMES_START + bytes + listed;
@@ -277,8 +278,8 @@ impl Writer {
 
     /// Nothing while the next segment waits. A new segment takes what it was made for (an
     /// episode, and the definition of its space) to its last byte, or none would ever do.
-    fn forget_reserve(&self) -> u64 {
-        if self.spare.is_some() || self.active.footer.count() <= 1 {
+    fn forget_reserve(&self, frames_of_new_segment: u64) -> u64 {
+        if self.spare.is_some() || self.active.footer.count() <= frames_of_new_segment {
             return 0;
         }
         FORGET_RESERVE_BYTES.min(self.active.capacity / 4)
@@ -453,7 +454,9 @@ impl Writer {
         }
     }
 
+    /// Writes the footer, behind frames that are synced: whoever finds it may trust them.
     fn seal(&mut self) -> Result<()> {
+        self.sync()?;
         let end = self.written_lsn.max(self.active.header.start - 1).max(self.skipped_end());
         let footer = self.active.footer.finish(self.active.header.salt, end, self.synced_lsn);
         let file = Arc::clone(&self.active.file);

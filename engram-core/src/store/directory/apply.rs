@@ -50,6 +50,7 @@ impl Directory {
             copies: 1,
             undecodable: understood.is_none().then_some((header.kind, header.schema)),
         };
+        entry.copies = entry.copies.saturating_add(self.orphans.remove(&key).unwrap_or(0));
         let mut replaced = false;
         if let Some(&slot) = self.by_key.get(&key) {
             if self.slot(slot).is_some_and(|old| old.lsn >= lsn) {
@@ -61,7 +62,7 @@ impl Directory {
             }
             if let Some(old) = self.take_slot(slot) {
                 replaced = old.undecodable.is_none();
-                entry.copies = old.copies.saturating_add(1);
+                entry.copies = entry.copies.saturating_add(old.copies);
                 // What an undecodable frame means for the older one is not known: keep both.
                 if entry.undecodable.is_none() {
                     self.kill(old.place, None);
@@ -86,6 +87,10 @@ impl Directory {
             }
             self.kill(tomb.place, None);
             older = tomb.older;
+        }
+        if let Some(orphans) = self.orphans.remove(&header.key) {
+            older = older.saturating_add(orphans);
+            self.older_versions_forgotten(since);
         }
         let mut forgotten = 0;
         if let Some(&slot) = self.by_key.get(&header.key)
@@ -174,6 +179,19 @@ impl Directory {
         }
         self.older_versions_forgotten(since);
         Applied { replaced: false, forgotten }
+    }
+
+    /// Counts a frame of a kind that this version does not know: a later forget must outlive it.
+    pub(super) fn count_unknown(&mut self, header: &Header) {
+        self.count_physical(header.space_key, "");
+        if self.floor_over(header).is_some() {
+            self.count_under_floor(header.space_key);
+        } else if let Some(tomb) = self.tombs.get_mut(&header.key).filter(|t| t.lsn > header.lsn) {
+            tomb.older = tomb.older.saturating_add(1);
+        } else {
+            let orphans = self.orphans.entry(header.key).or_default();
+            *orphans = orphans.saturating_add(1);
+        }
     }
 
     /// Dead bytes may be older versions of what was just forgotten: they are due as well.

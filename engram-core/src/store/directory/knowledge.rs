@@ -30,7 +30,7 @@ impl Knowledge for Directory {
                 Applied::default()
             }
             _ => {
-                self.count_physical(header.space_key, "");
+                self.count_unknown(header);
                 self.undecodable = self.undecodable.saturating_add(1);
                 if let Fate::Dead(_) = self.fate(header, &Dropped::default()) {
                     self.kill(place, None);
@@ -74,6 +74,8 @@ impl Knowledge for Directory {
                 Some(entry) if entry.lsn > header.lsn => {
                     Fate::Dead(Reason::SupersededBy(entry.lsn))
                 }
+                // An older version of what was lost to damage; that was named already.
+                None if self.orphans.contains_key(&header.key) => Fate::Live,
                 _ => Fate::Unexplained,
             },
             Kind::SPACE_DEFINED => match self.space(header.space_key).and_then(|s| s.defined) {
@@ -94,7 +96,7 @@ impl Knowledge for Directory {
             *gone = gone.saturating_add(1);
         }
         let counted = self.tombs.get(&header.key).is_some_and(|tomb| tomb.lsn > header.lsn);
-        if header.kind == Kind::REMEMBER && counted {
+        if has_key(header.kind) && counted {
             let gone = dropped.by_key.entry(header.key).or_default();
             *gone = gone.saturating_add(1);
         }
@@ -124,17 +126,15 @@ impl Knowledge for Directory {
                 }
             }
         }
-        if header.kind == Kind::REMEMBER && !under_floor {
+        if has_key(header.kind) && !under_floor {
             if let Some(tomb) = self.tombs.get_mut(&header.key).filter(|t| t.lsn > header.lsn) {
                 tomb.older = tomb.older.saturating_sub(1);
                 if tomb.older == 0 {
                     dead = Some(tomb.place);
                     self.tombs.remove(&header.key);
                 }
-            } else if let Some(&slot) = self.by_key.get(&header.key)
-                && let Some(Some(entry)) = self.slots.get_mut(index(slot))
-            {
-                entry.copies = entry.copies.saturating_sub(1);
+            } else {
+                self.drop_copy(header.key);
             }
         }
         if let Some(dead) = dead {
@@ -175,7 +175,7 @@ impl Knowledge for Directory {
             *place = to;
         }
         self.add_live(to);
-        if !live && self.fate(header, &Dropped::default()) != Fate::Unexplained {
+        if !live && matches!(self.fate(header, &Dropped::default()), Fate::Dead(_)) {
             self.kill(to, None);
         }
     }
@@ -195,6 +195,9 @@ impl Knowledge for Directory {
         for slot in lost {
             if let Some(entry) = self.take_slot(slot) {
                 self.by_key.remove(&entry.key);
+                if entry.copies > 1 {
+                    self.orphans.insert(entry.key, entry.copies.saturating_sub(1));
+                }
                 lsns.push(entry.lsn);
             }
         }
@@ -213,6 +216,20 @@ impl Knowledge for Directory {
 }
 
 impl Directory {
+    /// A frame of a key that no tombstone counts has left the log.
+    fn drop_copy(&mut self, key: u64) {
+        if let Some(&slot) = self.by_key.get(&key)
+            && let Some(Some(entry)) = self.slots.get_mut(index(slot))
+        {
+            entry.copies = entry.copies.saturating_sub(1);
+        } else if let Some(orphans) = self.orphans.get_mut(&key) {
+            *orphans = orphans.saturating_sub(1);
+            if *orphans == 0 {
+                self.orphans.remove(&key);
+            }
+        }
+    }
+
     fn floor_fate(&self, header: &Header, dropped: &Dropped) -> Fate {
         match self.space(header.space_key).and_then(|space| space.floor) {
             Some(floor) if floor.lsn > header.lsn => Fate::Dead(Reason::SupersededBy(floor.lsn)),
@@ -227,6 +244,11 @@ impl Directory {
             _ => Fate::Dead(Reason::NothingOlder),
         }
     }
+}
+
+/// Kinds that a tombstone of their key covers.
+fn has_key(kind: Kind) -> bool {
+    has_copies(kind) && kind != Kind::SPACE_DEFINED
 }
 
 /// Kinds of which a tombstone or floor must know whether the log still holds them.

@@ -27,6 +27,10 @@ use crate::storage::wal::segments::Segment;
 use crate::storage::wal::survey::{Contents, Fact, Surveyed};
 use crate::storage::wal::writer::{Active, Writer, active_segment};
 
+/// The generation of a declared loss: above any that rewriting reaches, so that a lost file that
+/// turns up never takes the place of its declaration.
+const ACCEPTED_LOSS_GENERATION: u64 = 1 << 40;
+
 impl Recovery {
     pub(super) fn remove_leftovers(&mut self) -> io::Result<()> {
         let disk = self.env.disk.as_ref();
@@ -62,13 +66,14 @@ impl Recovery {
                 salt: self.env.rng.u64(),
                 start: first,
                 end: last,
-                generation: 1,
+                generation: ACCEPTED_LOSS_GENERATION,
                 synced: last,
                 skipped: (first, last),
                 cut: false,
                 accepted_loss: true,
             };
-            let name = SegmentName { start: first, rewritten: Some((last, 1)) };
+            let name =
+                SegmentName { start: first, rewritten: Some((last, ACCEPTED_LOSS_GENERATION)) };
             let mut bytes = header.encode_block();
             bytes.extend(FooterBuilder::default().finish(header.salt, last, last));
             let path = self.env.wal_path(&name.file_name());
@@ -100,6 +105,13 @@ impl Recovery {
         let keep = self.quarantine_damage(judged);
         self.repair_header(&judged.surveyed)?;
         let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
+        let sealed_end = judged.facts.sealed_end;
+        if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
+            // A crash came before its unused end was given back.
+            let path = self.env.wal_path(&judged.facts.name.file_name());
+            self.env.disk.open(&path, Open::Write)?.set_len(sealed_end)?;
+            judged.facts.file_bytes = sealed_end;
+        }
         if let Some((footer, at)) = judged.reseal.take().filter(|_| !keep) {
             let end = judged.judgement.end;
             let bytes = self.seal(&judged.surveyed, &footer, at, end)?;

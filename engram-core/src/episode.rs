@@ -69,6 +69,16 @@ pub struct Episode {
     pub metadata: Option<String>,
 }
 
+impl Episode {
+    /// Bytes that it takes, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let who: usize = self.who.iter().map(String::len).sum();
+        let metadata = self.metadata.as_ref().map_or(0, String::len);
+        self.id.len() + self.what.len() + who + metadata + self.embedding.len() * 4
+    }
+}
+
 /// An episode as the store gives it back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredEpisode {

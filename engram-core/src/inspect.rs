@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::clock::{SystemClock, SystemRng};
-use crate::disk::Disk;
+use crate::disk::{Disk, read_file};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::record::{self, Record};
@@ -18,7 +19,9 @@ use crate::storage::wal::plan::Judgement;
 use crate::storage::wal::quarantine;
 use crate::storage::wal::read::SpanReader;
 use crate::storage::wal::recover::{RecoverOptions, Recovery, RecoveryProgress};
-use crate::storage::wal::report::{QuarantineItem, RecoveryMode, RecoveryReport, SegmentStatus};
+use crate::storage::wal::report::{
+    LegacyReport, QuarantineItem, RecoveryMode, RecoveryReport, SegmentStatus,
+};
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::FRAMES_START;
 use crate::storage::wal::survey::{Survey, Surveyed, scan};
@@ -83,10 +86,6 @@ pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
     let mut recovery = Recovery::begin(Arc::clone(&env), options)?;
     let mut directory = Directory::default();
     let progress = RecoveryProgress::default();
-    let mut legacy_files = Vec::new();
-    for LegacyFile { relative, .. } in find_legacy(&env)? {
-        legacy_files.push(relative);
-    }
     let foreign = recovery.survey().foreign.iter().filter(|name| !legacy::is_legacy_name(name));
     let foreign_files = foreign.cloned().collect();
     for task in recovery.tasks().to_vec() {
@@ -99,7 +98,8 @@ pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
         }
         recovery.absorb(&task, facts, contents, &mut directory)?;
     }
-    let (report, segments) = recovery.dry_report(&mut directory);
+    let (mut report, segments) = recovery.dry_report(&mut directory);
+    let legacy_files = look_at_legacy(&env, &directory, &mut report)?;
     let statuses = segments.list().into_iter().map(|segment| {
         let usage = directory.usage(segment.number);
         SegmentStatus {
@@ -114,6 +114,43 @@ pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
         }
     });
     Ok(Inspection { live, segments: statuses.collect(), report, legacy_files, foreign_files })
+}
+
+/// Reads the v0.1.0 files that a start would take over, and adds them to the report.
+fn look_at_legacy(
+    env: &Env,
+    directory: &Directory,
+    report: &mut RecoveryReport,
+) -> Result<Vec<String>> {
+    let mut legacy = LegacyReport::default();
+    let mut files = Vec::new();
+    for LegacyFile { relative, .. } in find_legacy(env)? {
+        let path = env.dir.join(&relative);
+        let bytes = read_file(env.disk.as_ref(), &path, u64::MAX);
+        let bytes = bytes.map_err(|e| Error::io("read", path, &e))?;
+        let taken_over = directory.imported(&relative).is_some_and(|(size, sha256)| {
+            *size == bytes.len() as u64 && **sha256 == *Sha256::digest(&bytes)
+        });
+        if !taken_over {
+            let log = legacy::read(&bytes);
+            legacy.files += 1;
+            legacy.recovered += log.entries.len() as u64;
+            for failure in &log.failures {
+                legacy.failed.count(failure.kind);
+                let (offset, detail) = (failure.offset, &failure.detail);
+                legacy.notes.push(format!("{relative} at {offset}: {detail}"));
+            }
+            report.bytes_scanned += bytes.len() as u64;
+        }
+        files.push(relative);
+    }
+    if legacy.files > 0 {
+        report.recovered += legacy.recovered;
+        report.failed.add(legacy.failed);
+        report.set_corruption_rate();
+        report.legacy = Some(legacy);
+    }
+    Ok(files)
 }
 
 fn env_of(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<Env>> {

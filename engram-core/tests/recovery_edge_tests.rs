@@ -192,3 +192,47 @@ fn who_closes_second_waits_for_the_first() {
         }
     });
 }
+
+#[test]
+fn a_missing_last_segment_is_named_and_its_lsns_are_never_given_again() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    seal(&store, "a");
+    let kept = contents(&store);
+    seal(&store, "b");
+    let head = store.wal().head_lsn;
+    let segments = store.wal().segments;
+    drop(store);
+    let last = segments.last().unwrap();
+    let mut image = disk.image();
+    image.remove(&wal(&last.file)).unwrap();
+    let disk = MemDisk::of(&image);
+    let refused = Store::open(DIR, options(&disk)).unwrap_err();
+    let Error::Missing { first, last: to, .. } = refused else { panic!("{refused}") };
+    assert_eq!(first, last.first_lsn);
+    assert!(to >= head);
+    let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+    let seen = inspect::inspect(&looked, Path::new(DIR)).unwrap();
+    assert_eq!(seen.report.incidents.len(), 1, "verify says what a start would");
+    let accept = Options { accept_loss: vec![(first, to)], ..options(&disk) };
+    let store = Store::open(DIR, accept).unwrap();
+    let left = contents(&store);
+    assert!(left.keys().all(|key| !kept.contains_key(key) || left[key] == kept[key]));
+    assert!(remember(&store, "new", "x") > to);
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store).len(), left.len() + 1);
+    assert_eq!(store.incidents().len(), 1);
+}
+
+#[test]
+fn a_log_whose_segments_are_all_gone_is_not_taken_for_a_new_one() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "e", "x");
+    drop(store);
+    let mut image = disk.image();
+    image.retain(|path, _| path.extension().is_none_or(|ending| ending != "seg"));
+    let refused = Store::open(DIR, options(&MemDisk::of(&image))).unwrap_err();
+    assert!(matches!(refused, Error::Missing { first: 1, .. }), "{refused}");
+}

@@ -369,7 +369,10 @@ impl Upkeep {
         let mut engine = lock(&self.shared.engine);
         let number = engine.writer.active_number();
         let (active, total) = self.shared.memory.look(|d| (d.usage(number), d.total_usage().live));
-        if !seal_early(active, total, bounds) || engine.writer.poisoned().is_some() {
+        // A read found damage in it: sealed, it can be rewritten.
+        let damaged = self.shared.segments.get(number).is_some_and(|s| s.needs_rewrite);
+        let due = damaged || seal_early(active, total, bounds);
+        if !due || engine.writer.poisoned().is_some() {
             return;
         }
         if let Err(e) = engine.writer.sync().and_then(|()| engine.writer.rotate()) {

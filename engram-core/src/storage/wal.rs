@@ -4,6 +4,7 @@ pub(crate) mod bytes;
 pub mod compact;
 pub mod env;
 pub mod frame;
+pub mod head;
 pub mod knowledge;
 pub mod plan;
 pub mod prealloc;

@@ -14,6 +14,8 @@ use crate::storage::wal::knowledge::Place;
 const READ_TRIES: usize = 8;
 /// Episodes looked at under one lock while listing.
 const LIST_CHUNK: usize = 256;
+/// Bytes of episodes after which a page ends, however many were asked for.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 
 impl Store {
     /// One episode, read from the log and verified.
@@ -45,6 +47,7 @@ impl Store {
         let mut before = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let (from, to) = (query.from.map(Instant::from), query.to.map(Instant::from));
         let mut page = Page::default();
+        let mut bytes = 0;
         loop {
             let chunk: Vec<(TimeCursor, u64)> = memory.look(|directory| {
                 directory
@@ -69,9 +72,10 @@ impl Store {
                     Err(e) => return Err(e),
                 };
                 if wanted(&stored, query) {
+                    bytes += stored.episode.weight();
                     page.episodes.push(stored);
                 }
-                if page.episodes.len() == limit {
+                if page.episodes.len() == limit || bytes >= PAGE_BYTES_MAX {
                     page.next_cursor = Some(format_cursor(cursor));
                     return Ok(page);
                 }

@@ -18,12 +18,12 @@ use crate::disk::{Open, read_file};
 use crate::driver::Memory;
 use crate::error::{Error, Result};
 use crate::record::{self, Keys, LegacyImported};
-use crate::storage::legacy::{self, FailureKind};
+use crate::storage::legacy;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::frame;
 use crate::storage::wal::quarantine::{Quarantine, incident_id};
 use crate::storage::wal::report::{
-    Failed, Incident, IncidentKind, LegacyReport, QuarantineItem, RecoveryReport,
+    Incident, IncidentKind, LegacyReport, QuarantineItem, RecoveryReport,
 };
 use crate::storage::wal::writer::Writer;
 
@@ -112,9 +112,7 @@ pub(super) fn take_over(
         "took over a v0.1.0 data directory; its files are in the quarantine until purged"
     );
     report.recovered += recovered;
-    report.failed.damaged += failed.damaged;
-    report.failed.undecodable += failed.undecodable;
-    report.failed.tail += failed.tail;
+    report.failed.add(failed);
     report.set_corruption_rate();
     report.legacy = Some(legacy);
     Ok(memory.into_inner())
@@ -266,21 +264,7 @@ impl Takeover<'_> {
     /// Counts and lists what could not be read of a file.
     fn name_failures(&mut self, file: &LegacyFile, log: &legacy::Log, name: &str) {
         for failure in &log.failures {
-            let Failed { damaged, undecodable, tail } = &mut self.report.failed;
-            let verdict = match failure.kind {
-                FailureKind::Damaged => {
-                    *damaged += 1;
-                    IncidentKind::Damaged
-                }
-                FailureKind::Undecodable => {
-                    *undecodable += 1;
-                    IncidentKind::Undecodable
-                }
-                FailureKind::Tail => {
-                    *tail += 1;
-                    IncidentKind::Tail
-                }
-            };
+            let verdict = self.report.failed.count(failure.kind);
             let incident = Incident {
                 id: incident_id(verdict, &file.relative, failure.offset, failure.bytes),
                 at: self.env.clock.now(),

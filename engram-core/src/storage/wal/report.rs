@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::storage::legacy::FailureKind;
+
 /// How recovery treats what it cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +103,31 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// Adds others.
+    pub fn add(&mut self, other: Self) {
+        self.damaged += other.damaged;
+        self.undecodable += other.undecodable;
+        self.tail += other.tail;
+    }
+
+    /// Counts one entry of a v0.1.0 log; gives the verdict under which it is listed.
+    pub fn count(&mut self, kind: FailureKind) -> IncidentKind {
+        match kind {
+            FailureKind::Damaged => {
+                self.damaged += 1;
+                IncidentKind::Damaged
+            }
+            FailureKind::Undecodable => {
+                self.undecodable += 1;
+                IncidentKind::Undecodable
+            }
+            FailureKind::Tail => {
+                self.tail += 1;
+                IncidentKind::Tail
+            }
+        }
+    }
+
     /// All of them.
     #[must_use]
     pub fn total(self) -> u64 {

@@ -149,6 +149,8 @@ pub enum FileName {
     Spare,
     /// Room kept for compaction on a full disk.
     Ballast,
+    /// A note of the newest segment.
+    Head,
     /// An unfinished file of ours.
     Temporary,
 }
@@ -166,6 +168,8 @@ pub struct SegmentName {
 pub const SPARE_NAME: &str = "spare";
 /// The name of the ballast.
 pub const BALLAST_NAME: &str = "ballast";
+/// The name of the note of the newest segment.
+pub const HEAD_NAME: &str = "head";
 /// The ending of unfinished files.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -194,6 +198,9 @@ impl FileName {
     pub fn parse(name: &str) -> Option<Self> {
         if name == SPARE_NAME {
             return Some(Self::Spare);
+        }
+        if name == HEAD_NAME {
+            return Some(Self::Head);
         }
         if name == BALLAST_NAME {
             return Some(Self::Ballast);

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::env::Env;
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
+use super::head::Head;
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::recover::RecoveryProgress;
@@ -82,7 +83,7 @@ impl Survey {
                     names.push(segment);
                 }
                 Some(FileName::Spare | FileName::Temporary) => survey.temporary.push(name),
-                Some(FileName::Ballast) => {}
+                Some(FileName::Ballast | FileName::Head) => {}
                 None => survey.foreign.push(name),
             }
         }
@@ -91,12 +92,17 @@ impl Survey {
             let bytes = sizes.get(&name.file_name()).copied().unwrap_or(0);
             read.push((name, open_segment(env, name, bytes, accepted)?));
         }
-        survey.keep_own(read, accepted)?;
+        survey.keep_own(read, accepted, Head::read(env))?;
         Ok(survey)
     }
 
     /// Sorts the files into the log's, obsolete ones and foreign ones.
-    fn keep_own(&mut self, read: Vec<(SegmentName, Opened)>, accepted: &[LsnRange]) -> Result<()> {
+    fn keep_own(
+        &mut self,
+        read: Vec<(SegmentName, Opened)>,
+        accepted: &[LsnRange],
+        head: Option<Head>,
+    ) -> Result<()> {
         self.identity = common_identity(&read);
         let mut own = BTreeMap::new();
         for (name, opened) in read {
@@ -113,6 +119,18 @@ impl Survey {
         });
         let Tiling { current, obsolete, missing } = tile(names.collect());
         self.missing = missing;
+        let covers = |name: &SegmentName, lsn| {
+            name.start >= lsn || name.rewritten.is_some_and(|(end, _)| end >= lsn)
+        };
+        let gone = head.filter(|head| !current.last().is_some_and(|name| covers(name, head.start)));
+        // What follows the last file that is here.
+        let after = gone.map(|head| match current.last() {
+            None => 1,
+            Some(name) => name.rewritten.map_or(head.start, |(end, _)| end + 1),
+        });
+        if let (Some(head), Some(first)) = (gone, after) {
+            self.missing.push((first, head.last_possible));
+        }
         let lost: Vec<LsnRange> = current
             .iter()
             .filter_map(|name| Some((name, own.get(&name.file_name())?.header?)))
@@ -133,6 +151,10 @@ impl Survey {
         for (at, name) in current.iter().enumerate() {
             let Some(opened) = own.remove(&name.file_name()) else { continue };
             let position = match current.get(at + 1) {
+                // The segment that followed is gone: this one does not hold the log's end.
+                None if after.is_some() => {
+                    Position::Followed { next_start: after.unwrap_or(0), cut: false }
+                }
                 None => Position::Last,
                 Some(next) => Position::Followed {
                     next_start: next.start,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::env::{Env, is_full};
 use super::frame::{self, Codec, HEADER_BYTES_U64, Header, Kind};
+use super::head::Head;
 use super::knowledge::Place;
 use super::prealloc::{Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
 use super::segment::{
@@ -502,6 +503,7 @@ impl Writer {
         let path: PathBuf = self.env.wal_path(&name.file_name());
         self.env.disk.rename(&spare.path, &path)?;
         self.env.disk.sync_dir(&self.env.wal_dir())?;
+        Head::of(header.start, spare.bytes).write(&self.env)?;
         let number = self.segments.new_number();
         self.active = Active {
             number,

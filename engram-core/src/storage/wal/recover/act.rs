@@ -13,6 +13,7 @@ use crate::disk::{Open, read_exact_at, write_all_at};
 use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::frame::{self, Header};
+use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
 use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
@@ -433,6 +434,7 @@ impl Recovery {
         spare.file.sync()?;
         env.disk.rename(&spare.path, &env.wal_path(&name))?;
         env.disk.sync_dir(&env.wal_dir())?;
+        Head::of(new.start, capacity).write(env)?;
         let number = self.segments.new_number();
         let active = Active { number, header, file: spare.file, capacity, offset, footer };
         Ok(self.writer(active, next_lsn))

@@ -98,9 +98,10 @@ pub(super) fn tail_incident(env: &Env, judged: &Judged, name: Option<String>) ->
         at: env.clock.now(),
         verdict: IncidentKind::Tail,
         detail: format!(
-            "{bytes} bytes at the end of {file} are the unfinished last write before a crash: \
-             nobody was told that they were kept, so nothing was lost; {} intact records among \
-             them can be brought back with `engram wal quarantine restore`",
+            "{bytes} bytes at the end of {file} are unfinished writes before a crash, not known to \
+             be synced: under durability `always` nobody was told that they were kept, so nothing \
+             was lost; {} intact records among them can be brought back with `engram wal \
+             quarantine restore`",
             judged.judgement.tail_lsns.len()
         ),
         file,

@@ -34,8 +34,8 @@ use crate::storage::wal::writer::Writer;
 use crate::store::change::{Answers, Change, Group};
 use crate::store::commit::Committer;
 use crate::store::directory::Directory;
+use crate::store::options::{Durability, Options};
 use crate::store::policy::{Bounds, View, next_job};
-use crate::store::{Durability, Options};
 
 /// How long the log must be quiet before a mark is left.
 const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);

@@ -18,13 +18,13 @@ use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::plan::Judgement;
 use crate::storage::wal::quarantine;
 use crate::storage::wal::read::SpanReader;
-use crate::storage::wal::recover::{RecoverOptions, Recovery, RecoveryProgress};
+use crate::storage::wal::recover::{RecoverOptions, Recovery};
 use crate::storage::wal::report::{
     LegacyReport, QuarantineItem, RecoveryMode, RecoveryReport, SegmentStatus,
 };
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::FRAMES_START;
-use crate::storage::wal::survey::{Survey, Surveyed, scan};
+use crate::storage::wal::survey::{RecoveryProgress, Survey, Surveyed, scan};
 use crate::store::directory::Directory;
 use crate::store::{LOCK_NAME, LegacyFile, find_legacy};
 

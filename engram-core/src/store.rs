@@ -27,10 +27,10 @@ use crate::record::{self, Keys, Record};
 use crate::storage::wal::frame::{self};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine;
-pub use crate::storage::wal::recover::RecoveryProgress;
 use crate::storage::wal::report::{
     CompactionStats, Incident, QuarantineItem, RecoveryReport, SegmentStatus, WalState, WalStatus,
 };
+pub use crate::storage::wal::survey::RecoveryProgress;
 
 pub use answers::{
     BatchOutcome, Condition, Forgotten, ListQuery, Page, Remembered, SpaceForgotten, SpaceInfo,

@@ -1,5 +1,5 @@
 //! Recovery where two things go wrong at once.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::SegmentFacts;
-use crate::storage::wal::recover::{Recovery, RecoveryProgress};
-use crate::storage::wal::survey::{Contents, Surveyed, scan};
-use crate::store::Options;
+use crate::storage::wal::recover::Recovery;
+use crate::storage::wal::survey::{Contents, RecoveryProgress, Surveyed, scan};
+use crate::store::options::Options;
 
 type Scanned = Result<(SegmentFacts, Contents)>;
 

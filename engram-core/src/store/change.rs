@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::record::{self, LegacyImported};
 use crate::storage::wal::frame::{self, Kind};
-use crate::store::Condition;
+use crate::store::answers::Condition;
 
 /// One change, checked and encoded by its caller.
 #[derive(Debug)]

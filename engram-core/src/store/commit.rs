@@ -15,9 +15,10 @@ use crate::storage::wal::compact::MemoryCell;
 use crate::storage::wal::frame::{self, Header, Kind};
 use crate::storage::wal::knowledge::{Applied, Knowledge, Place};
 use crate::storage::wal::writer::{NewFrame, Pushed, Writer};
+use crate::store::answers::Condition;
 use crate::store::change::{Answers, Change, Done, Group, What};
 use crate::store::directory::Directory;
-use crate::store::{Condition, Durability};
+use crate::store::options::Durability;
 
 /// Bytes that are gathered before they are written; more of the batch follows in a next write.
 const WRITE_BYTES: usize = 8 << 20;

@@ -8,8 +8,8 @@ use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 use crate::episode::limits;
 use crate::metrics::Metrics;
-use crate::storage::wal::recover::RecoveryProgress;
 use crate::storage::wal::report::RecoveryMode;
+use crate::storage::wal::survey::RecoveryProgress;
 
 /// When an acknowledged change is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

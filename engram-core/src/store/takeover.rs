@@ -169,8 +169,8 @@ impl Takeover<'_> {
         if !taken {
             return name;
         }
-        let digest: String = imported.sha256.iter().take(4).map(|b| format!("{b:02x}")).collect();
-        format!("{name}-{digest}")
+        let digest = imported.sha256.iter().take(4).fold(0u32, |sum, &b| (sum << 8) | u32::from(b));
+        format!("{name}-{digest:08x}")
     }
 
     fn append(&mut self, file: &LegacyFile, log: &legacy::Log) -> Result<()> {

@@ -19,14 +19,14 @@ use super::knowledge::{Dropped, Fate, Knowledge, Place, Reason};
 use super::plan::{Position, judge};
 use super::quarantine::{Keep, Quarantine};
 use super::read::{ReadHeader, SpanReader};
-use super::recover::{RecoveryProgress, damage_incident, log_incident, lost_header};
+use super::recover::{damage_incident, log_incident, lost_header};
 use super::report::{CompactionStats, Incident, IncidentKind};
 use super::scan::{Scanner, Span};
 use super::segment::{
     FRAMES_START, FRAMES_START_USIZE, FooterBuilder, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use super::segments::{Segment, Segments};
-use super::survey::{Surveyed, scan};
+use super::survey::{RecoveryProgress, Surveyed, scan};
 use crate::disk::{File, Open, write_all_at};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;

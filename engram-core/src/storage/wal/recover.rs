@@ -12,7 +12,6 @@ mod incidents;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use act::{footer_of, new_identity};
@@ -30,18 +29,8 @@ use super::segments::Segments;
 use super::survey::{Contents, Survey, Surveyed, covers};
 use super::verdict::Seen;
 use super::writer::Writer;
-use crate::disk::File;
 use crate::error::{Error, Result};
 use crate::record::SCHEMA;
-
-/// How far recovery is; any thread may look.
-#[derive(Debug, Default)]
-pub struct RecoveryProgress {
-    /// Bytes read so far.
-    pub bytes_done: AtomicU64,
-    /// Bytes to read.
-    pub bytes_total: AtomicU64,
-}
 
 /// What recovery is told.
 #[derive(Debug, Clone)]
@@ -459,13 +448,3 @@ fn slim(mut judged: Judged) -> Judged {
     }
     judged
 }
-
-impl RecoveryProgress {
-    /// Says how much there is to read.
-    pub fn begin(&self, bytes: u64) {
-        self.bytes_total.store(bytes, Ordering::Relaxed);
-    }
-}
-
-/// The file handle type, for callers that open segments themselves.
-pub type SegmentFile = Arc<dyn File>;

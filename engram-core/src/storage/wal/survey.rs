@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::env::Env;
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
-use super::recover::RecoveryProgress;
 use super::scan::{Scanner, Span};
 use super::segment::{
     FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, SegmentHeader, SegmentName,
@@ -25,6 +24,22 @@ use super::verdict::Seen;
 use crate::disk::{Entry, File, Open, read_up_to};
 use crate::error::{Error, Result};
 use crate::record::{self, Instant, Known, LegacyImported, Record};
+
+/// How far recovery is; any thread may look.
+#[derive(Debug, Default)]
+pub struct RecoveryProgress {
+    /// Bytes read so far.
+    pub bytes_done: AtomicU64,
+    /// Bytes to read.
+    pub bytes_total: AtomicU64,
+}
+
+impl RecoveryProgress {
+    /// Says how much there is to read.
+    pub fn begin(&self, bytes: u64) {
+        self.bytes_total.store(bytes, Ordering::Relaxed);
+    }
+}
 
 /// What a directory holds.
 #[derive(Debug, Default)]

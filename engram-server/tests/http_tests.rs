@@ -258,6 +258,8 @@ async fn lists_are_newest_first_filtered_and_paged() {
     }
     assert_eq!(seen, ["day 5", "day 4", "day 3", "day 2", "day 1"]);
     client.get("/v1/spaces/none/episodes").await.problem(404, "no-space");
+    let other_bytes = client.get(&format!("{EPISODES}?who=%FF")).await;
+    assert_eq!(other_bytes.problem(400, "malformed")["field"], "who");
     server.stop().await.unwrap();
 }
 
@@ -273,6 +275,10 @@ async fn a_space_is_listed_and_forgotten_whole() {
     let figures = client.get("/metrics").await;
     let text = String::from_utf8(figures.body.to_vec()).unwrap();
     assert!(text.contains("engram_space_episodes{space=\"s\"} 2\n"), "{text}");
+    for (name, value) in [("if-match", "\"1\""), ("if-none-match", "*")] {
+        let refused = client.send("DELETE", "/v1/spaces/s", &[(name, value)], "").await;
+        assert_eq!(refused.problem(400, "malformed")["field"], name);
+    }
     let forgotten = client.delete("/v1/spaces/s").await;
     assert_eq!((forgotten.status.as_u16(), &forgotten.json()["episodes"]), (200, &json!(2)));
     client.delete("/v1/spaces/s").await.problem(404, "no-space");

@@ -260,6 +260,9 @@ async fn lists_are_newest_first_filtered_and_paged() {
     client.get("/v1/spaces/none/episodes").await.problem(404, "no-space");
     let other_bytes = client.get(&format!("{EPISODES}?who=%FF")).await;
     assert_eq!(other_bytes.problem(400, "malformed")["field"], "who");
+    let no_time = client.get(&format!("{EPISODES}?from=soon")).await;
+    let told = no_time.problem(400, "malformed")["detail"].to_string();
+    assert!(told.contains("from") && !told.contains("stored"), "{told}");
     server.stop().await.unwrap();
 }
 

@@ -10,6 +10,9 @@ SHELL := /bin/bash
 DATA ?= ./engram-data
 LISTEN ?= 127.0.0.1:7432
 CARGO ?= cargo
+# Where cargo puts what it builds: CARGO_TARGET_DIR and build.target-dir may say another place.
+TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 --no-deps 2>/dev/null \
+	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test crowd-test soak
@@ -29,11 +32,11 @@ help: ## this list
 
 run: need-rust ## build and start the server (DATA=./engram-data LISTEN=127.0.0.1:7432)
 	$(CARGO) build --release --locked -p engram-cli
-	exec target/release/engram start --data $(DATA) --listen $(LISTEN)
+	exec "$(TARGET)/release/engram" start --data $(DATA) --listen $(LISTEN)
 
 demo: need-rust ## remember, kill, damage, restart: nothing readable lost, in one minute
 	$(CARGO) build --release --locked -p engram-cli
-	target/release/engram demo
+	"$(TARGET)/release/engram" demo
 
 test: need-rust ## all tests, doc tests included
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -92,11 +95,11 @@ soak: need-rust ## forget 90 % of 200,000 episodes; overwrite the same 10,000 fo
 
 bench: need-rust ## measure everything against the limit, up to 4 GB of log (a quarter of an hour)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench
-	target/release/engram-bench
+	"$(TARGET)/release/engram-bench"
 
 bench-quick: need-rust ## the same with small logs (under 5 minutes)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench
-	target/release/engram-bench --quick
+	"$(TARGET)/release/engram-bench" --quick
 
 chitchat: ## fetch the chat corpus and turn it into JSONL (target/chitchat/chitchat.jsonl)
 	@command -v python3 >/dev/null || { \

@@ -174,7 +174,7 @@ pub(crate) struct RememberArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) who: Vec<String>,
     /// How sure the memory is, 0 to 1
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = values::confidence)]
     pub(crate) confidence: Option<f64>,
     /// Anything else, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = values::json_object)]
@@ -226,8 +226,8 @@ pub(crate) struct ListArgs {
     /// At this place
     #[arg(long, value_name = "PLACE")]
     pub(crate) r#where: Option<String>,
-    /// At most so many in a page, 1 to 1000
-    #[arg(long, value_name = "N")]
+    /// At most so many (with --all: in a page), 1 to 1000 [else 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) limit: Option<u64>,
     /// Where the page before ended
     #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]

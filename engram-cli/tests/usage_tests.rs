@@ -22,6 +22,11 @@ fn wrong_usage_exits_2_and_says_nothing_on_stdout() {
         &["start", "--listen", "7432"],
         &["status", "--server", "https://localhost"],
         &["remember", "x", "--metadata", "[]"],
+        &["remember", "x", "--confidence", "NaN"],
+        &["remember", "x", "--confidence", "inf"],
+        &["remember", "x", "--confidence", "3"],
+        &["list", "--limit", "0"],
+        &["list", "--limit", "1001"],
         &["forget"],
         &["wal", "quarantine", "purge"],
     ] {

@@ -50,6 +50,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
+        if let Some(pair) = query.split('&').find(|pair| !decodes(pair)) {
+            let name = pair.split_once('=').map_or("query", |(name, _)| name);
+            let problem = "query parameter not understood";
+            let bound = "percent-encoded UTF-8";
+            return Err(Problem::of_field(Kind::Malformed, name, problem, bound, "other bytes"));
+        }
         let pairs = form_urlencoded::parse(query.as_bytes());
         Ok(Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect()))
     }
@@ -99,6 +105,25 @@ pub(crate) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
     }
 }
 
+/// Refuses preconditions where nothing can hold them: one that was passed over in silence would
+/// let a change happen that the client had forbidden.
+pub(crate) fn no_condition(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in [IF_MATCH, IF_NONE_MATCH] {
+        if let Some(value) = headers.get(&name) {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let problem = "cannot hold for a whole space";
+            return Err(Problem::of_field(
+                Kind::Malformed,
+                name.as_str(),
+                problem,
+                "nothing",
+                value,
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a reader has the episode of this LSN already (`If-None-Match` of a GET).
 pub(crate) fn has_already(headers: &HeaderMap, lsn: u64) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
@@ -111,6 +136,23 @@ pub(crate) fn has_already(headers: &HeaderMap, lsn: u64) -> bool {
 /// The `ETag` of an LSN.
 pub(crate) fn etag(lsn: u64) -> String {
     format!("\"{lsn}\"")
+}
+
+/// Whether a part of a query is UTF-8 once its percent signs are taken out; what is not would
+/// otherwise be looked for as another text than the client meant.
+fn decodes(pair: &str) -> bool {
+    let mut bytes = Vec::with_capacity(pair.len());
+    let mut rest = pair.as_bytes();
+    while let [first, more @ ..] = rest {
+        let hex =
+            more.get(..2).filter(|hex| *first == b'%' && hex.iter().all(u8::is_ascii_hexdigit));
+        let byte = hex
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { more.get(2..).unwrap_or_default() } else { more };
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 fn lsn_of(tag: &str) -> Option<u64> {
@@ -151,6 +193,16 @@ mod tests {
         }
         assert!(condition(&of(&[(IF_NONE_MATCH, "\"17\"")])).is_err());
         assert!(condition(&of(&[(IF_NONE_MATCH, "*"), (IF_MATCH, "\"17\"")])).is_err());
+    }
+
+    #[test]
+    fn queries_are_utf_8_once_decoded() {
+        for good in ["", "who=a", "who=%C3%A4+%zz%", "who=ä", "%41=%"] {
+            assert!(decodes(good), "{good}");
+        }
+        for bad in ["who=%FF", "who=%C3", "%ff", "who=%C3%zz%A4"] {
+            assert!(!decodes(bad), "{bad}");
+        }
     }
 
     #[test]

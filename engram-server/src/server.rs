@@ -94,8 +94,8 @@ impl Server {
     /// closes the store.
     ///
     /// # Errors
-    /// When the store cannot be opened or closed. If the log has a gap and the configuration
-    /// says to stay, `/readyz` tells so until `shutdown`, and the error comes after that.
+    /// When the store cannot be opened or closed. A gap in the log is no error if the
+    /// configuration says to stay: it is logged, and `/readyz` tells of it until `shutdown`.
     pub async fn serve(
         self,
         opening: Opening,
@@ -142,23 +142,21 @@ async fn accept_until(
     let mut shutdown = pin!(shutdown);
     let mut opened = pin!(opened);
     let mut opening = true;
-    let mut outcome = Ok(());
     let mut failing = false;
     let mut upkeep = interval(UPKEEP_INTERVAL);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let bound = app.config().connections_max;
     loop {
         tokio::select! {
-            () = &mut shutdown => return outcome,
+            () = &mut shutdown => return Ok(()),
             told = &mut opened, if opening => {
                 opening = false;
-                outcome = told.unwrap_or_else(|_| Err(defect("open")));
-                match &outcome {
+                match told.unwrap_or_else(|_| Err(defect("open"))) {
                     Ok(()) => {}
-                    Err(error) if stays(app, error) => {
+                    Err(error) if stays(app, &error) => {
                         tracing::error!(%error, "not ready; serving /readyz until stopped");
                     }
-                    Err(_) => return outcome,
+                    failed => return failed,
                 }
             }
             _ = upkeep.tick() => app.metrics().upkeep(),

@@ -258,6 +258,11 @@ async fn lists_are_newest_first_filtered_and_paged() {
     }
     assert_eq!(seen, ["day 5", "day 4", "day 3", "day 2", "day 1"]);
     client.get("/v1/spaces/none/episodes").await.problem(404, "no-space");
+    let other_bytes = client.get(&format!("{EPISODES}?who=%FF")).await;
+    assert_eq!(other_bytes.problem(400, "malformed")["field"], "who");
+    let no_time = client.get(&format!("{EPISODES}?from=soon")).await;
+    let told = no_time.problem(400, "malformed")["detail"].to_string();
+    assert!(told.contains("from") && !told.contains("stored"), "{told}");
     server.stop().await.unwrap();
 }
 
@@ -273,6 +278,10 @@ async fn a_space_is_listed_and_forgotten_whole() {
     let figures = client.get("/metrics").await;
     let text = String::from_utf8(figures.body.to_vec()).unwrap();
     assert!(text.contains("engram_space_episodes{space=\"s\"} 2\n"), "{text}");
+    for (name, value) in [("if-match", "\"1\""), ("if-none-match", "*")] {
+        let refused = client.send("DELETE", "/v1/spaces/s", &[(name, value)], "").await;
+        assert_eq!(refused.problem(400, "malformed")["field"], name);
+    }
     let forgotten = client.delete("/v1/spaces/s").await;
     assert_eq!((forgotten.status.as_u16(), &forgotten.json()["episodes"]), (200, &json!(2)));
     client.delete("/v1/spaces/s").await.problem(404, "no-space");

@@ -112,6 +112,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "the longest time is 36500d".into())
 }
 
+/// How sure a memory is.
+pub(crate) fn confidence(text: &str) -> Result<f64, String> {
+    // NaN is in no range.
+    text.parse()
+        .ok()
+        .filter(|number| (0.0..=1.0).contains(number))
+        .ok_or_else(|| "say a number from 0 to 1 (for example 0.5)".into())
+}
+
 /// A JSON object, kept as it was written.
 pub(crate) fn json_object(text: &str) -> Result<Box<RawValue>, String> {
     let raw = RawValue::from_string(text.trim().to_owned()).map_err(|e| format!("no JSON: {e}"))?;
@@ -151,6 +160,16 @@ mod tests {
         assert!(segment_bytes("1048575").is_err());
         assert!(segment_bytes("1048576").is_ok());
         assert!(segment_bytes("2GiB").is_err());
+    }
+
+    #[test]
+    fn confidence_is_a_number_from_0_to_1() {
+        for (good, number) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1e-3", 0.001)] {
+            assert_eq!(confidence(good), Ok(number));
+        }
+        for bad in ["", "NaN", "inf", "-inf", "3", "-0.1", "1.0001", "x"] {
+            assert!(confidence(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{blocking, json, json_text};
 use crate::app::App;
 use crate::body::{MediaType, receive};
 use crate::config::{EPISODE_BODY_BYTES_MAX, INLINE_BYTES_MAX};
-use crate::json::{EmbeddingForm, parse_draft, parse_time, write_episode};
+use crate::json::{EmbeddingForm, JsonError, parse_draft, parse_time, write_episode};
 use crate::problem::{Kind, Problem};
 use crate::request::{Names, Query, condition, etag, has_already};
 
@@ -118,7 +118,7 @@ pub(super) async fn list(
 
 fn list_query(query: &mut Query) -> Result<ListQuery, Problem> {
     let mut time = |name| -> Result<_, Problem> {
-        Ok(query.take(name)?.map(|text| parse_time(name, &text)).transpose()?)
+        Ok(query.take(name)?.map(|text| parse_time(name, &text)).transpose().map_err(of_read)?)
     };
     let (from, to) = (time("from")?, time("to")?);
     let limit = query.take("limit")?.map(|text| {
@@ -135,6 +135,16 @@ fn list_query(query: &mut Query) -> Result<ListQuery, Problem> {
         limit: limit.transpose()?,
         cursor: query.take("cursor")?,
     })
+}
+
+/// The refusal of a read, which has no need to say that nothing was stored.
+fn of_read(error: JsonError) -> Problem {
+    match error {
+        JsonError::Malformed(told) => {
+            Problem::of_field(Kind::Malformed, told.field, &told.problem, told.bound, told.value)
+        }
+        JsonError::Refused(error) => error.into(),
+    }
 }
 
 fn embedding_form(query: &mut Query) -> Result<Option<EmbeddingForm>, Problem> {

@@ -1,13 +1,14 @@
 //! Spaces: the list of them, and forgetting one whole.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
 use super::json;
 use crate::app::App;
 use crate::problem::Problem;
-use crate::request::{Names, Query};
+use crate::request::{Names, Query, no_condition};
 
 /// `GET /v1/spaces`
 pub(super) async fn list(State(app): State<App>, query: Query) -> Result<Response, Problem> {
@@ -39,6 +40,7 @@ pub(super) async fn forget(
     State(app): State<App>,
     names: Names,
     query: Query,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -48,6 +50,7 @@ pub(super) async fn forget(
         quarantine_bytes: u64,
     }
     query.done("no parameters")?;
+    no_condition(&headers)?;
     let store = app.store()?;
     let forgotten = store.forget_space(&names.space)?.await?;
     json(&Answer {

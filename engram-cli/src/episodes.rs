@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::args::{ForgetArgs, GetArgs, ListArgs, RememberArgs};
 use crate::client::{Client, Method, not_ours, query, segment};
 use crate::failure::{Failure, Outcome};
-use crate::out;
+use crate::out::{self, clean, clean_lines};
 
 /// Media type of bodies.
 const JSON: &str = "application/json";
@@ -99,7 +99,7 @@ pub(crate) fn remember(args: RememberArgs) -> Outcome {
     }
     let Remembered { id, space, lsn } = answer.json()?;
     let done = if answer.status == 201 { "remembered" } else { "replaced" };
-    out::line(&format!("{done} {id} in {space} (LSN {lsn})"))
+    out::line(&format!("{done} {} in {} (LSN {lsn})", clean(&id), clean(&space)))
 }
 
 fn read_stdin() -> Outcome<String> {
@@ -146,7 +146,8 @@ pub(crate) fn forget(args: &ForgetArgs) -> Outcome {
             return print_body(&answer.body);
         }
         let count = count_in(&answer.body).unwrap_or_default();
-        return out::line(&format!("forgot space {space}: {count} episodes"));
+        let episodes = out::count(count, "episode", "episodes");
+        return out::line(&format!("forgot space {}: {episodes}", clean(space)));
     }
     let id = args.id.as_deref().unwrap_or_default();
     let path = episode_path(&args.target.space, id, "");
@@ -154,7 +155,7 @@ pub(crate) fn forget(args: &ForgetArgs) -> Outcome {
     match (json, answer.body.is_empty()) {
         (true, false) => print_body(&answer.body),
         (true, true) => Ok(()),
-        (false, _) => out::line(&format!("forgot {id} in {}", args.target.space)),
+        (false, _) => out::line(&format!("forgot {} in {}", clean(id), clean(&args.target.space))),
     }
 }
 
@@ -236,21 +237,19 @@ fn shown_short(episode: &Episode) -> String {
     let who = if episode.who.is_empty() {
         String::new()
     } else {
-        format!("{}: ", episode.who.join(", "))
+        format!("{}: ", clean(&episode.who.join(", ")))
     };
     let first = episode.what.lines().next().unwrap_or_default();
-    let mut text: String = first.chars().take(LINE_CHARS).map(printable).collect();
-    if text.len() < episode.what.len() {
-        text.push('…');
-    }
-    format!("{}  {}  {who}{text}", episode.when, episode.id)
+    let short: String = first.chars().take(LINE_CHARS).collect();
+    let more = if short.len() < episode.what.len() { "…" } else { "" };
+    format!("{}  {}  {who}{}{more}", clean(&episode.when), clean(&episode.id), clean(&short))
 }
 
 fn shown_whole(episode: &Episode) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{name:<12}{value}");
+        let _infallible = writeln!(text, "{name:<12}{}", clean(value));
     };
     field("id", &episode.id);
     field("space", &episode.space);
@@ -265,20 +264,38 @@ fn shown_whole(episode: &Episode) -> String {
         field("confidence", &confidence.to_string());
     }
     if let Some(metadata) = &episode.metadata {
-        field("metadata", metadata.get());
+        // Line breaks between its values mean no more than spaces.
+        field("metadata", &metadata.get().replace(['\n', '\r', '\t'], " "));
     }
     field("recorded", &format!("{} (LSN {})", episode.recorded_at, episode.lsn));
-    let what: String = episode.what.chars().map(printable_or_newline).collect();
     text.push('\n');
-    text.push_str(&what);
+    text.push_str(&clean_lines(&episode.what));
     text
 }
 
-/// Keeps a stored escape sequence from reaching the terminal.
-fn printable(c: char) -> char {
-    if c.is_control() { '\u{fffd}' } else { c }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn printable_or_newline(c: char) -> char {
-    if matches!(c, '\n' | '\t') { c } else { printable(c) }
+    #[test]
+    fn no_field_of_an_episode_reaches_the_terminal_raw() {
+        let episode = Episode {
+            id: "i\n\u{1b}[2J".into(),
+            what: "w\u{1b}]0;x\u{7}\nsecond".into(),
+            when: "2026-01-01T00:00:00Z".into(),
+            place: Some("p\u{9b}31m".into()),
+            who: vec!["a\r".into(), "b\u{1b}c".into()],
+            confidence: Some(1.0),
+            metadata: serde_json::from_str("{\n\"k\":\"\u{9b}\"}").unwrap(),
+            space: "s".into(),
+            lsn: 1,
+            recorded_at: "2026-01-01T00:00:00Z".into(),
+        };
+        let short = shown_short(&episode);
+        assert!(!short.contains(char::is_control), "{short:?}");
+        assert!(short.ends_with('…'), "{short:?}");
+        let whole = shown_whole(&episode);
+        assert!(!whole.contains(|c: char| c.is_control() && c != '\n'), "{whole:?}");
+        assert_eq!(whole.lines().count(), 11, "{whole:?}");
+    }
 }

@@ -46,8 +46,9 @@ pub(crate) fn export(args: &ExportArgs) -> Outcome {
         return out::json(&serde_json::json!({ "exported": count, "output": path }));
     }
     out::line(&format!(
-        "exported {count} episodes of {} spaces to {}",
-        wanted.len(),
+        "exported {} of {} to {}",
+        out::count(count, "episode", "episodes"),
+        out::count(wanted.len() as u64, "space", "spaces"),
         path.display()
     ))
 }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 
+use engram_core::episode::limits;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::args::{ForgetArgs, GetArgs, ListArgs, RememberArgs};
 use crate::client::{Client, Method, not_ours, query, segment};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, note};
 use crate::out::{self, clean, clean_lines};
 
 /// Media type of bodies.
@@ -73,6 +74,18 @@ pub(crate) struct Page<'a> {
     pub(crate) episodes: Vec<&'a RawValue>,
     /// Where the next page begins.
     pub(crate) next_cursor: Option<String>,
+    /// Why episodes that stand on this page cannot be given back, each.
+    #[serde(default)]
+    pub(crate) unreadable: Vec<String>,
+}
+
+impl Page<'_> {
+    /// Names on standard error what the page could not give.
+    pub(crate) fn tell_unreadable(&self) {
+        for reason in &self.unreadable {
+            note(&format!("an episode cannot be read: {reason}"));
+        }
+    }
 }
 
 /// `engram remember`.
@@ -173,42 +186,56 @@ fn episode_path(space: &str, id: &str, query: &str) -> String {
     format!("/v1/spaces/{}/episodes/{}{query}", segment(space), segment(id))
 }
 
-/// `engram list`.
+/// `engram list`: page after page, for a page may hold fewer than were asked for.
 pub(crate) fn list(args: &ListArgs) -> Outcome {
     let client = Client::new(&args.target.server.server)?;
     let json = args.target.server.json;
-    let limit = args.limit.map(|limit| limit.to_string());
+    let wanted = args.limit.unwrap_or(limits::LIST_DEFAULT as u64);
     let mut cursor = args.cursor.clone();
-    let mut shown = 0_u64;
-    if json && args.all {
-        out::bytes(b"{\"episodes\":[")?;
-    }
+    let mut unreadable = Vec::new();
+    let (mut shown, mut begun) = (0_u64, false);
     loop {
+        let limit = match (args.all, args.limit) {
+            (true, limit) => limit.unwrap_or(limits::LIST_MAX as u64),
+            (false, _) => wanted - shown,
+        };
         let parameters = query(&[
             ("from", args.from.as_deref()),
             ("to", args.to.as_deref()),
             ("who", args.who.as_deref()),
             ("where", args.r#where.as_deref()),
-            ("limit", limit.as_deref().or(args.all.then_some("1000"))),
+            ("limit", Some(&limit.to_string())),
             ("cursor", cursor.as_deref()),
         ]);
         let path = format!("/v1/spaces/{}/episodes{parameters}", segment(&args.target.space));
         let answer = client.get(&path)?;
-        if json && !args.all {
-            return print_body(&answer.body);
-        }
         let page: Page<'_> = serde_json::from_slice(&answer.body).map_err(|e| not_ours(&e))?;
+        if json && !begun {
+            out::bytes(b"{\"episodes\":[")?;
+            begun = true;
+        }
         print_page(&page, json, &mut shown)?;
+        page.tell_unreadable();
         cursor = page.next_cursor;
-        if cursor.is_none() || !args.all {
+        unreadable.extend(page.unreadable);
+        if cursor.is_none() || (!args.all && shown >= wanted) {
             break;
         }
     }
     match (json, cursor) {
-        (true, _) => out::line("],\"next_cursor\":null}"),
-        (false, Some(cursor)) => out::line(&format!("more: --cursor {cursor}")),
-        (false, None) => Ok(()),
+        (true, cursor) => {
+            let mut end = format!("],\"next_cursor\":{}", serde_json::json!(cursor));
+            if !unreadable.is_empty() {
+                // Writing to a string cannot fail.
+                let _infallible = write!(end, ",\"unreadable\":{}", serde_json::json!(unreadable));
+            }
+            out::line(&format!("{end}}}"))?;
+        }
+        (false, Some(cursor)) => out::line(&format!("more: --cursor {cursor}"))?,
+        (false, None) => {}
     }
+    // Each was named already.
+    if unreadable.is_empty() { Ok(()) } else { Err(Failure::silent(1)) }
 }
 
 /// Writes a page's episodes, each on a line (people) or after a comma (programs).

@@ -47,7 +47,9 @@ pub(super) fn verify(args: &OfflineArgs) -> Outcome {
     let damaged = is_damaged(&seen.report);
     if args.json {
         // The report alone does not tell these, and who reads it must not take a part for all.
-        notes(&seen).iter().for_each(|line| note(line));
+        for line in notes(&seen) {
+            note(&line);
+        }
         out::json(&seen.report).map_err(|failure| could_not_say(failure, damaged))?;
     } else {
         let mut text = about(&seen);

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 
+use engram_core::episode::limits;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::args::{ForgetArgs, GetArgs, ListArgs, RememberArgs};
 use crate::client::{Client, Method, not_ours, query, segment};
-use crate::failure::{Failure, Outcome};
-use crate::out;
+use crate::failure::{Failure, Outcome, note};
+use crate::out::{self, clean, clean_lines};
 
 /// Media type of bodies.
 const JSON: &str = "application/json";
@@ -73,6 +74,18 @@ pub(crate) struct Page<'a> {
     pub(crate) episodes: Vec<&'a RawValue>,
     /// Where the next page begins.
     pub(crate) next_cursor: Option<String>,
+    /// Why episodes that stand on this page cannot be given back, each.
+    #[serde(default)]
+    pub(crate) unreadable: Vec<String>,
+}
+
+impl Page<'_> {
+    /// Names on standard error what the page could not give.
+    pub(crate) fn tell_unreadable(&self) {
+        for reason in &self.unreadable {
+            note(&format!("an episode cannot be read: {reason}"));
+        }
+    }
 }
 
 /// `engram remember`.
@@ -99,7 +112,7 @@ pub(crate) fn remember(args: RememberArgs) -> Outcome {
     }
     let Remembered { id, space, lsn } = answer.json()?;
     let done = if answer.status == 201 { "remembered" } else { "replaced" };
-    out::line(&format!("{done} {id} in {space} (LSN {lsn})"))
+    out::line(&format!("{done} {} in {} (LSN {lsn})", clean(&id), clean(&space)))
 }
 
 fn read_stdin() -> Outcome<String> {
@@ -146,7 +159,8 @@ pub(crate) fn forget(args: &ForgetArgs) -> Outcome {
             return print_body(&answer.body);
         }
         let count = count_in(&answer.body).unwrap_or_default();
-        return out::line(&format!("forgot space {space}: {count} episodes"));
+        let episodes = out::count(count, "episode", "episodes");
+        return out::line(&format!("forgot space {}: {episodes}", clean(space)));
     }
     let id = args.id.as_deref().unwrap_or_default();
     let path = episode_path(&args.target.space, id, "");
@@ -154,7 +168,7 @@ pub(crate) fn forget(args: &ForgetArgs) -> Outcome {
     match (json, answer.body.is_empty()) {
         (true, false) => print_body(&answer.body),
         (true, true) => Ok(()),
-        (false, _) => out::line(&format!("forgot {id} in {}", args.target.space)),
+        (false, _) => out::line(&format!("forgot {} in {}", clean(id), clean(&args.target.space))),
     }
 }
 
@@ -172,42 +186,56 @@ fn episode_path(space: &str, id: &str, query: &str) -> String {
     format!("/v1/spaces/{}/episodes/{}{query}", segment(space), segment(id))
 }
 
-/// `engram list`.
+/// `engram list`: page after page, for a page may hold fewer than were asked for.
 pub(crate) fn list(args: &ListArgs) -> Outcome {
     let client = Client::new(&args.target.server.server)?;
     let json = args.target.server.json;
-    let limit = args.limit.map(|limit| limit.to_string());
+    let wanted = args.limit.unwrap_or(limits::LIST_DEFAULT as u64);
     let mut cursor = args.cursor.clone();
-    let mut shown = 0_u64;
-    if json && args.all {
-        out::bytes(b"{\"episodes\":[")?;
-    }
+    let mut unreadable = Vec::new();
+    let (mut shown, mut begun) = (0_u64, false);
     loop {
+        let limit = match (args.all, args.limit) {
+            (true, limit) => limit.unwrap_or(limits::LIST_MAX as u64),
+            (false, _) => wanted - shown,
+        };
         let parameters = query(&[
             ("from", args.from.as_deref()),
             ("to", args.to.as_deref()),
             ("who", args.who.as_deref()),
             ("where", args.r#where.as_deref()),
-            ("limit", limit.as_deref().or(args.all.then_some("1000"))),
+            ("limit", Some(&limit.to_string())),
             ("cursor", cursor.as_deref()),
         ]);
         let path = format!("/v1/spaces/{}/episodes{parameters}", segment(&args.target.space));
         let answer = client.get(&path)?;
-        if json && !args.all {
-            return print_body(&answer.body);
-        }
         let page: Page<'_> = serde_json::from_slice(&answer.body).map_err(|e| not_ours(&e))?;
+        if json && !begun {
+            out::bytes(b"{\"episodes\":[")?;
+            begun = true;
+        }
         print_page(&page, json, &mut shown)?;
+        page.tell_unreadable();
         cursor = page.next_cursor;
-        if cursor.is_none() || !args.all {
+        unreadable.extend(page.unreadable);
+        if cursor.is_none() || (!args.all && shown >= wanted) {
             break;
         }
     }
     match (json, cursor) {
-        (true, _) => out::line("],\"next_cursor\":null}"),
-        (false, Some(cursor)) => out::line(&format!("more: --cursor {cursor}")),
-        (false, None) => Ok(()),
+        (true, cursor) => {
+            let mut end = format!("],\"next_cursor\":{}", serde_json::json!(cursor));
+            if !unreadable.is_empty() {
+                // Writing to a string cannot fail.
+                let _infallible = write!(end, ",\"unreadable\":{}", serde_json::json!(unreadable));
+            }
+            out::line(&format!("{end}}}"))?;
+        }
+        (false, Some(cursor)) => out::line(&format!("more: --cursor {cursor}"))?,
+        (false, None) => {}
     }
+    // Each was named already.
+    if unreadable.is_empty() { Ok(()) } else { Err(Failure::silent(1)) }
 }
 
 /// Writes a page's episodes, each on a line (people) or after a comma (programs).
@@ -236,21 +264,19 @@ fn shown_short(episode: &Episode) -> String {
     let who = if episode.who.is_empty() {
         String::new()
     } else {
-        format!("{}: ", episode.who.join(", "))
+        format!("{}: ", clean(&episode.who.join(", ")))
     };
     let first = episode.what.lines().next().unwrap_or_default();
-    let mut text: String = first.chars().take(LINE_CHARS).map(printable).collect();
-    if text.len() < episode.what.len() {
-        text.push('…');
-    }
-    format!("{}  {}  {who}{text}", episode.when, episode.id)
+    let short: String = first.chars().take(LINE_CHARS).collect();
+    let more = if short.len() < episode.what.len() { "…" } else { "" };
+    format!("{}  {}  {who}{}{more}", clean(&episode.when), clean(&episode.id), clean(&short))
 }
 
 fn shown_whole(episode: &Episode) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{name:<12}{value}");
+        let _infallible = writeln!(text, "{name:<12}{}", clean(value));
     };
     field("id", &episode.id);
     field("space", &episode.space);
@@ -265,20 +291,38 @@ fn shown_whole(episode: &Episode) -> String {
         field("confidence", &confidence.to_string());
     }
     if let Some(metadata) = &episode.metadata {
-        field("metadata", metadata.get());
+        // Line breaks between its values mean no more than spaces.
+        field("metadata", &metadata.get().replace(['\n', '\r', '\t'], " "));
     }
     field("recorded", &format!("{} (LSN {})", episode.recorded_at, episode.lsn));
-    let what: String = episode.what.chars().map(printable_or_newline).collect();
     text.push('\n');
-    text.push_str(&what);
+    text.push_str(&clean_lines(&episode.what));
     text
 }
 
-/// Keeps a stored escape sequence from reaching the terminal.
-fn printable(c: char) -> char {
-    if c.is_control() { '\u{fffd}' } else { c }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn printable_or_newline(c: char) -> char {
-    if matches!(c, '\n' | '\t') { c } else { printable(c) }
+    #[test]
+    fn no_field_of_an_episode_reaches_the_terminal_raw() {
+        let episode = Episode {
+            id: "i\n\u{1b}[2J".into(),
+            what: "w\u{1b}]0;x\u{7}\nsecond".into(),
+            when: "2026-01-01T00:00:00Z".into(),
+            place: Some("p\u{9b}31m".into()),
+            who: vec!["a\r".into(), "b\u{1b}c".into()],
+            confidence: Some(1.0),
+            metadata: serde_json::from_str("{\n\"k\":\"\u{9b}\"}").unwrap(),
+            space: "s".into(),
+            lsn: 1,
+            recorded_at: "2026-01-01T00:00:00Z".into(),
+        };
+        let short = shown_short(&episode);
+        assert!(!short.contains(char::is_control), "{short:?}");
+        assert!(short.ends_with('…'), "{short:?}");
+        let whole = shown_whole(&episode);
+        assert!(!whole.contains(|c: char| c.is_control() && c != '\n'), "{whole:?}");
+        assert_eq!(whole.lines().count(), 11, "{whole:?}");
+    }
 }

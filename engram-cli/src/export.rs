@@ -36,23 +36,39 @@ pub(crate) fn export(args: &ExportArgs) -> Outcome {
     let total = wanted.iter().map(|space| space.episodes).sum();
     let bar = progress::bar("exporting", Some(total), false);
     let mut sink = Sink::open(args.output.as_deref())?;
+    let mut unreadable = 0;
     for space in &wanted {
-        export_space(&client, &space.name, &mut sink, &bar)?;
+        unreadable += export_space(&client, &space.name, &mut sink, &bar)?;
     }
     bar.finish_and_clear();
     let count = bar.position();
-    let Some(path) = sink.finish()? else { return Ok(()) };
+    // What could be read is worth having, and worth keeping.
+    let path = sink.finish()?;
+    let whole = if unreadable == 0 {
+        Ok(())
+    } else {
+        let episodes = out::count(unreadable, "episode", "episodes");
+        Err(Failure::failed(format!("{episodes} could not be read; all others were exported")))
+    };
+    let Some(path) = path else { return whole };
     if args.server.json {
-        return out::json(&serde_json::json!({ "exported": count, "output": path }));
+        let answer = serde_json::json!({
+            "exported": count, "unreadable": unreadable, "output": path,
+        });
+        return out::json(&answer).and(whole);
     }
-    out::line(&format!(
-        "exported {count} episodes of {} spaces to {}",
-        wanted.len(),
+    let told = out::line(&format!(
+        "exported {} of {} to {}",
+        out::count(count, "episode", "episodes"),
+        out::count(wanted.len() as u64, "space", "spaces"),
         path.display()
-    ))
+    ));
+    told.and(whole)
 }
 
-fn export_space(client: &Client, space: &str, sink: &mut Sink, bar: &ProgressBar) -> Outcome {
+/// Exports a space; gives how many of its episodes could not be read.
+fn export_space(client: &Client, space: &str, sink: &mut Sink, bar: &ProgressBar) -> Outcome<u64> {
+    let mut unreadable = 0;
     let mut cursor: Option<String> = None;
     let mut limit = PAGE_FIRST;
     loop {
@@ -67,9 +83,13 @@ fn export_space(client: &Client, space: &str, sink: &mut Sink, bar: &ProgressBar
             sink.line(episode.get())?;
         }
         bar.inc(page.episodes.len() as u64);
+        unreadable += page.unreadable.len() as u64;
+        if !page.unreadable.is_empty() {
+            bar.suspend(|| page.tell_unreadable());
+        }
         limit = next_limit(limit, answer.body.len());
         if page.next_cursor.is_none() {
-            return Ok(());
+            return Ok(unreadable);
         }
         cursor = page.next_cursor;
     }

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::out::clean_lines;
+
 /// What every command gives.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
@@ -53,10 +55,16 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
             // With standard error gone there is nobody left to tell.
-            drop(writeln!(std::io::stderr(), "engram: {}", self.message));
+            drop(writeln!(std::io::stderr(), "engram: {}", clean_lines(&self.message)));
         }
         ExitCode::from(self.code)
     }
+}
+
+/// Says on standard error what the caller should know although the command goes on.
+pub(crate) fn note(text: &str) {
+    // With standard error gone there is nobody left to tell.
+    drop(writeln!(std::io::stderr(), "engram: {}", clean_lines(text)));
 }
 
 impl From<engram_core::Error> for Failure {

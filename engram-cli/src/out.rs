@@ -50,6 +50,23 @@ pub(crate) fn buffered() -> io::BufWriter<io::StdoutLock<'static>> {
     io::BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
+/// Text of a stored episode on one line of a terminal: no escape sequence and no line break
+/// that somebody put there reaches it.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same, where lines and tabs may stay.
+pub(crate) fn clean_lines(text: &str) -> String {
+    let keep = |c: char| matches!(c, '\n' | '\t') || !c.is_control();
+    text.chars().map(|c| if keep(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// `1 segment`, `2 segments`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// What an error of standard output means.
 pub(crate) fn trouble(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {

@@ -92,8 +92,8 @@ fn status_in_words(status: &WalStatus, report: &RecoveryReport) -> String {
         format!("durability  {}", status.durability),
         format!("head        LSN {} (synced up to {})", status.head_lsn, status.synced_lsn),
         format!(
-            "log         {} segments, {} live, {} dead, {} preallocated",
-            status.segments.len(),
+            "log         {}, {} live, {} dead, {} preallocated",
+            out::count(status.segments.len() as u64, "segment", "segments"),
             size(status.live_bytes),
             size(status.dead_bytes),
             size(status.preallocated_bytes)
@@ -110,8 +110,8 @@ fn status_in_words(status: &WalStatus, report: &RecoveryReport) -> String {
 pub(crate) fn recovery_in_words(report: &RecoveryReport) -> String {
     let failed = report.failed;
     let mut text = format!(
-        "{} entries recovered from {} in {} ({}/s)",
-        report.recovered,
+        "{} recovered from {} in {} ({}/s)",
+        out::count(report.recovered, "entry", "entries"),
         size(report.bytes_scanned),
         seconds(report.duration_seconds),
         size_of_rate(report.bytes_per_second),

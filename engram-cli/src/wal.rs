@@ -75,13 +75,13 @@ fn compact(args: &WalServerArgs) -> Outcome {
         return out::line("nothing to reclaim; nothing was written");
     }
     out::line(&format!(
-        "compacted {} segments into {}: {} reclaimed ({} to {}), {} frames kept, {} dropped, in {}",
-        stats.segments_in,
+        "compacted {} into {}: {} reclaimed ({} to {}), {} kept, {} dropped, in {}",
+        out::count(stats.segments_in, "segment", "segments"),
         stats.segments_out,
         size(stats.bytes_reclaimed),
         size(stats.bytes_before),
         size(stats.bytes_after),
-        stats.frames_kept,
+        out::count(stats.frames_kept, "frame", "frames"),
         stats.frames_dropped,
         seconds(stats.duration_seconds),
     ))

@@ -219,6 +219,75 @@ fn an_export_is_imported_into_the_spaces_it_came_from() {
     }
 }
 
+/// Three episodes on two pages, the second with one that cannot be read.
+fn two_pages() -> String {
+    serve(|request| {
+        let episode = |n: u32| json!({ "id": n.to_string(), "what": "w", "when": "t", "who": [] });
+        let limit = request.path.split("limit=").nth(1).unwrap().split('&').next().unwrap();
+        let body = match (request.path.contains("cursor=c1"), limit) {
+            (false, _) => json!({ "episodes": [episode(3), episode(2)], "next_cursor": "c1" }),
+            (true, "1") => json!({ "episodes": [episode(1)], "next_cursor": "c2" }),
+            (true, _) => json!({ "episodes": [episode(1)], "next_cursor": null,
+                "unreadable": ["record 7 fails\u{1b} its checksum"] }),
+        };
+        (200, "", body.to_string())
+    })
+}
+
+#[test]
+fn list_goes_on_over_short_pages_until_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = two_pages();
+    let list = |more: &[&str]| {
+        engram(dir.path()).args(["list", "--server", &url]).args(more).output().unwrap()
+    };
+    let three = list(&["--limit", "3"]);
+    assert_eq!(three.status.code(), Some(0), "{}", stderr(&three));
+    let lines = "t  3  w\nt  2  w\nt  1  w\nmore: --cursor c2\n";
+    assert_eq!(stdout(&three), lines);
+    let two: Value = serde_json::from_str(&stdout(&list(&["--limit", "2", "--json"]))).unwrap();
+    assert_eq!(two["next_cursor"], "c1");
+    assert_eq!(two["episodes"].as_array().unwrap().len(), 2);
+    assert_eq!(two.get("unreadable"), None);
+    for more in [&["--json"][..], &["--json", "--all"]] {
+        let all = list(more);
+        assert_eq!(all.status.code(), Some(1));
+        let answer: Value = serde_json::from_str(&stdout(&all)).unwrap();
+        assert_eq!(answer["next_cursor"], Value::Null);
+        assert_eq!(answer["episodes"].as_array().unwrap().len(), 3);
+        assert_eq!(answer["unreadable"].as_array().unwrap().len(), 1);
+        let told = stderr(&all);
+        assert_eq!(
+            told,
+            "engram: an episode cannot be read: record 7 fails\u{fffd} its checksum\n"
+        );
+    }
+}
+
+#[test]
+fn an_export_goes_on_over_what_cannot_be_read_and_ends_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve(|request| {
+        let body = match &*request.path {
+            "/v1/spaces" => json!({ "spaces": [{ "name": "a", "episodes": 2, "bytes": 1 }] }),
+            path if path.contains("cursor=c1") => {
+                json!({ "episodes": [{ "id": "1" }], "next_cursor": null })
+            }
+            _ => json!({ "episodes": [], "next_cursor": "c1", "unreadable": ["rot"] }),
+        };
+        (200, "", body.to_string())
+    });
+    let args = ["export", "--server", &url, "--output", "out.jsonl"];
+    let output = engram(dir.path()).args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "exported 1 episode of 1 space to out.jsonl\n");
+    let told = stderr(&output);
+    assert!(told.starts_with("engram: an episode cannot be read: rot\n"), "{told}");
+    assert!(told.contains("1 episode could not be read"), "{told}");
+    let kept = fs::read_to_string(dir.path().join("out.jsonl")).unwrap();
+    assert_eq!(kept, "{\"id\":\"1\"}\n");
+}
+
 /// A directory that the v0.1.0 program wrote.
 fn fixture(name: &str) -> String {
     format!("{}/../engram-core/tests/fixtures/legacy/{name}", env!("CARGO_MANIFEST_DIR"))

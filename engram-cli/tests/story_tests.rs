@@ -414,6 +414,9 @@ fn a_look_at_a_live_directory_says_that_it_is_live() {
         let told = said(dir.path(), &["wal", command, "--data", "data"]);
         assert!(told.starts_with("a process has this log open: "), "{told}");
     }
+    let output = run(dir.path(), &["wal", "verify", "--json", "--data", "data"]);
+    assert!(stderr(&output).starts_with("engram: a process has this log open: "), "{output:?}");
+    assert!(serde_json::from_str::<Value>(&stdout(&output)).is_ok(), "{output:?}");
     server.stop_cleanly();
     let told = said(dir.path(), &["wal", "verify", "--data", "data"]);
     assert!(!told.contains("a process"), "{told}");

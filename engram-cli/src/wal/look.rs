@@ -7,12 +7,12 @@ use engram_core::Error;
 use engram_core::disk::Disk as _;
 use engram_core::disk::real::RealDisk;
 use engram_core::inspect::{self, FrameDump, Inspection};
-use engram_core::storage::wal::report::{IncidentKind, RecoveryReport};
+use engram_core::storage::wal::report::{Incident, IncidentKind, RecoveryReport};
 
 use super::existing;
 use crate::args::OfflineArgs;
 use crate::engine;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, note};
 use crate::out;
 use crate::overview::{ranges, recovery_in_words, size};
 
@@ -46,16 +46,15 @@ pub(super) fn verify(args: &OfflineArgs) -> Outcome {
     let seen = look(args).map_err(|failure| failure.with_code(2))?;
     let damaged = is_damaged(&seen.report);
     if args.json {
+        // The report alone does not tell these, and who reads it must not take a part for all.
+        for line in notes(&seen) {
+            note(&line);
+        }
         out::json(&seen.report).map_err(|failure| could_not_say(failure, damaged))?;
     } else {
         let mut text = about(&seen);
         text.extend(incidents(&seen.report));
-        let lost = &seen.report.lost_lsns;
-        text.push(match (damaged, lost.is_empty()) {
-            (false, _) => "clean".into(),
-            (true, true) => "damage found".into(),
-            (true, false) => format!("damage found; lost LSNs: {}", ranges(lost)),
-        });
+        text.push(verdict(&seen, damaged));
         out::line(&text.join("\n")).map_err(|failure| could_not_say(failure, damaged))?;
     }
     if damaged { Err(Failure::silent(1)) } else { Ok(()) }
@@ -66,11 +65,39 @@ fn could_not_say(failure: Failure, damaged: bool) -> Failure {
     if damaged { failure.with_code(1) } else { failure }
 }
 
+/// The last line of `verify`: `clean` only where all of the log, also of a v0.1.0 log that a
+/// start would take over, can be given back.
+fn verdict(seen: &Inspection, damaged: bool) -> String {
+    let report = &seen.report;
+    if damaged {
+        let lost = &report.lost_lsns;
+        return if lost.is_empty() {
+            "damage found".into()
+        } else {
+            format!("damage found; lost LSNs: {}", ranges(lost))
+        };
+    }
+    let legacy = report.legacy.as_ref().map(|legacy| legacy.failed).unwrap_or_default();
+    if seen.legacy_files.is_empty() || report.failed.total() + legacy.total() == 0 {
+        return "clean".into();
+    }
+    // Whether the report's own count holds those of the v0.1.0 log too, or not.
+    let undecodable = report.failed.undecodable.max(legacy.undecodable);
+    let tail = report.failed.tail.max(legacy.tail);
+    format!(
+        "no damage, but not all can be taken over: {undecodable} not understood, {tail} of an \
+         unfinished end; a start keeps their bytes in the quarantine"
+    )
+}
+
 fn is_damaged(report: &RecoveryReport) -> bool {
     let bad = |kind| {
         matches!(kind, IncidentKind::Damaged | IncidentKind::Missing | IncidentKind::Unreadable)
     };
-    report.failed.damaged > 0 || report.incidents.iter().any(|incident| bad(incident.verdict))
+    let legacy = report.legacy.as_ref().is_some_and(|legacy| legacy.failed.damaged > 0);
+    legacy
+        || report.failed.damaged > 0
+        || report.incidents.iter().any(|incident| bad(incident.verdict))
 }
 
 /// `engram wal dump`.
@@ -139,16 +166,28 @@ fn has_log(dir: &Path) -> Outcome<bool> {
 }
 
 fn about(seen: &Inspection) -> Vec<String> {
+    let mut lines = notes(seen);
+    let report = &seen.report;
+    // The first word is how far the look went, where it did not go to the end.
+    let at = usize::from(seen.live);
+    let segments = out::count(seen.segments.len() as u64, "segment", "segments");
+    lines.insert(at, format!("{segments}, head LSN {}", report.head_lsn));
+    lines.insert(at + 1, recovery_in_words(report));
+    lines
+}
+
+/// What a look saw beside the log.
+fn notes(seen: &Inspection) -> Vec<String> {
     let mut lines = Vec::new();
     if seen.live {
         lines.push("a process has this log open: looked up to the synced LSN".into());
     }
-    let report = &seen.report;
-    lines.push(format!("{} segments, head LSN {}", seen.segments.len(), report.head_lsn));
-    lines.push(recovery_in_words(report));
     if !seen.legacy_files.is_empty() {
         let files = seen.legacy_files.join(", ");
         lines.push(format!("v0.1.0 log files that a start would take over: {files}"));
+    }
+    if let Some(legacy) = &seen.report.legacy {
+        lines.extend(legacy.notes.iter().map(|told| format!("v0.1.0 log: {told}")));
     }
     if !seen.foreign_files.is_empty() {
         lines.push(format!("foreign files, left alone: {}", seen.foreign_files.join(", ")));
@@ -157,16 +196,75 @@ fn about(seen: &Inspection) -> Vec<String> {
 }
 
 fn incidents(report: &RecoveryReport) -> Vec<String> {
-    let line = |incident: &engram_core::storage::wal::report::Incident| {
-        format!(
-            "{}: {} at byte {}, {} bytes, LSNs {}: {}",
-            incident.verdict.name(),
-            incident.file,
-            incident.offset,
-            incident.bytes,
-            if incident.lsns.is_empty() { "none".into() } else { ranges(&incident.lsns) },
-            incident.detail,
-        )
-    };
-    report.incidents.iter().map(line).collect()
+    report.incidents.iter().map(incident_line).collect()
+}
+
+fn incident_line(incident: &Incident) -> String {
+    let lsns = if incident.lsns.is_empty() { "none".into() } else { ranges(&incident.lsns) };
+    let verdict = incident.verdict.name();
+    if incident.file.is_empty() {
+        // No file holds it: that is what it is about.
+        return format!("{verdict}: LSNs {lsns}: {}", incident.detail);
+    }
+    format!(
+        "{verdict}: {} at byte {}, {}, LSNs {lsns}: {}",
+        incident.file,
+        incident.offset,
+        out::count(incident.bytes, "byte", "bytes"),
+        incident.detail,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use engram_core::storage::wal::report::{Failed, LegacyReport};
+
+    use super::*;
+
+    fn seen(legacy_files: &[&str], report: RecoveryReport) -> Inspection {
+        Inspection {
+            live: false,
+            segments: Vec::new(),
+            report,
+            legacy_files: legacy_files.iter().map(|&file| file.into()).collect(),
+            foreign_files: Vec::new(),
+        }
+    }
+
+    fn legacy(failed: Failed) -> RecoveryReport {
+        let legacy = LegacyReport { failed, ..LegacyReport::default() };
+        RecoveryReport { legacy: Some(legacy), ..RecoveryReport::default() }
+    }
+
+    #[test]
+    fn clean_means_that_all_can_be_given_back() {
+        assert_eq!(verdict(&seen(&[], RecoveryReport::default()), false), "clean");
+        assert_eq!(verdict(&seen(&["a.log"], RecoveryReport::default()), false), "clean");
+        let failed = Failed { undecodable: 2, tail: 1, ..Failed::default() };
+        let both = RecoveryReport { failed, ..legacy(failed) };
+        for report in [RecoveryReport { failed, ..RecoveryReport::default() }, legacy(failed), both]
+        {
+            assert!(!is_damaged(&report));
+            let told = verdict(&seen(&["a.log"], report), false);
+            assert!(told.contains("2 not understood, 1 of an unfinished end"), "{told}");
+        }
+        assert!(is_damaged(&legacy(Failed { damaged: 1, ..Failed::default() })));
+    }
+
+    #[test]
+    fn an_incident_of_no_file_names_none() {
+        let incident = Incident {
+            id: "i".into(),
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            verdict: IncidentKind::Missing,
+            file: String::new(),
+            offset: 0,
+            bytes: 0,
+            lsns: vec![[5, 9]],
+            keys: Vec::new(),
+            quarantined_as: None,
+            detail: "gone".into(),
+        };
+        assert_eq!(incident_line(&incident), "missing: LSNs 5-9: gone");
+    }
 }

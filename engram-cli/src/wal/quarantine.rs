@@ -53,14 +53,14 @@ fn list(args: &WalServerArgs) -> Outcome {
 
 fn about(item: &QuarantineItem) -> String {
     format!(
-        "{}  {}  {}  {}  from {} at byte {}, {} frames restorable",
+        "{}  {}  {}  {}  from {} at byte {}, {} restorable",
         item.name,
         size(item.bytes),
         item.at,
         item.verdict.name(),
         item.file,
         item.offset,
-        item.restorable.len(),
+        out::count(item.restorable.len() as u64, "frame", "frames"),
     )
 }
 
@@ -124,10 +124,21 @@ fn restore(name: &str, args: &WalServerArgs) -> Outcome {
         return out::json(&done);
     }
     let Restored { restored, skipped } = done;
-    out::line(&format!(
-        "restored {restored} records of {name}; {skipped} skipped, for something newer has their \
-         place"
-    ))
+    out::line(&restored_in_words(name, restored, skipped))
+}
+
+fn restored_in_words(name: &str, restored: u64, skipped: u64) -> String {
+    if restored == 0 && skipped == 0 {
+        return format!("{name} holds nothing intact to restore");
+    }
+    let mut text = format!("restored {} of {name}", out::count(restored, "record", "records"));
+    if skipped > 0 {
+        let their = if skipped == 1 { "its" } else { "their" };
+        // Writing to a string cannot fail.
+        let _infallible =
+            write!(text, "; {skipped} skipped, for something newer has {their} place");
+    }
+    text
 }
 
 fn purge(name: Option<&str>, args: &OfflineArgs) -> Outcome {
@@ -136,4 +147,17 @@ fn purge(name: Option<&str>, args: &OfflineArgs) -> Outcome {
         return out::json(&serde_json::json!({ "bytes_freed": freed }));
     }
     out::line(&format!("purged {}: {} freed", name.unwrap_or("everything"), size(freed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_restored_is_told_as_it_was() {
+        assert_eq!(restored_in_words("q", 0, 0), "q holds nothing intact to restore");
+        assert_eq!(restored_in_words("q", 1, 0), "restored 1 record of q");
+        let told = restored_in_words("q", 0, 2);
+        assert_eq!(told, "restored 0 records of q; 2 skipped, for something newer has their place");
+    }
 }

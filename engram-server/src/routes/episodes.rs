@@ -118,7 +118,7 @@ pub(super) async fn list(
 
 fn list_query(query: &mut Query) -> Result<ListQuery, Problem> {
     let mut time = |name| -> Result<_, Problem> {
-        Ok(query.take(name)?.map(|text| parse_time(name, &text)).transpose().map_err(of_read)?)
+        query.take(name)?.map(|text| parse_time(name, &text)).transpose().map_err(of_read)
     };
     let (from, to) = (time("from")?, time("to")?);
     let limit = query.take("limit")?.map(|text| {

@@ -100,19 +100,8 @@ pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
     }
     let (mut report, segments) = recovery.dry_report(&mut directory);
     let legacy_files = look_at_legacy(&env, &directory, &mut report)?;
-    let statuses = segments.list().into_iter().map(|segment| {
-        let usage = directory.usage(segment.number);
-        SegmentStatus {
-            file: segment.name.file_name(),
-            first_lsn: segment.header.start,
-            last_lsn: segment.end,
-            generation: segment.name.generation(),
-            sealed: segment.sealed,
-            bytes: segment.bytes,
-            live_bytes: usage.live,
-            dead_bytes: usage.dead,
-        }
-    });
+    let list = segments.list().into_iter();
+    let statuses = list.map(|segment| segment.status(directory.usage(segment.number)));
     Ok(Inspection { live, segments: statuses.collect(), report, legacy_files, foreign_files })
 }
 

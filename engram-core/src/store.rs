@@ -28,7 +28,7 @@ use crate::storage::wal::frame::{self};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine;
 use crate::storage::wal::report::{
-    CompactionStats, Incident, QuarantineItem, RecoveryReport, SegmentStatus, WalState, WalStatus,
+    CompactionStats, Incident, QuarantineItem, RecoveryReport, WalState, WalStatus,
 };
 pub use crate::storage::wal::survey::RecoveryProgress;
 
@@ -227,16 +227,7 @@ impl Store {
             segments: segments
                 .into_iter()
                 .zip(usages)
-                .map(|(segment, usage)| SegmentStatus {
-                    file: segment.name.file_name(),
-                    first_lsn: segment.header.start,
-                    last_lsn: segment.end,
-                    generation: segment.name.generation(),
-                    sealed: segment.sealed,
-                    bytes: segment.bytes,
-                    live_bytes: usage.live,
-                    dead_bytes: usage.dead,
-                })
+                .map(|(segment, usage)| segment.status(usage))
                 .collect(),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::env::{Env, remove_if_there};
-use super::frame::{HEADER_BYTES, Header, Kind};
+use super::frame::{Header, Kind};
 use super::knowledge::{Dropped, Fate, Knowledge, Place, Reason};
 use super::plan::{Position, judge};
 use super::quarantine::{Keep, Quarantine};
@@ -22,9 +22,7 @@ use super::read::{ReadHeader, SpanReader};
 use super::recover::{damage_incident, log_incident, lost_header};
 use super::report::{CompactionStats, Incident, IncidentKind};
 use super::scan::{Scanner, Span};
-use super::segment::{
-    FRAMES_START, FRAMES_START_USIZE, FooterBuilder, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
-};
+use super::segment::{FRAMES_START, FooterBuilder, SegmentHeader, SegmentName, TEMPORARY_SUFFIX};
 use super::segments::{Segment, Segments};
 use super::survey::{RecoveryProgress, Surveyed, scan};
 use crate::disk::{File, Open, write_all_at};
@@ -95,7 +93,6 @@ pub struct Compaction {
     revived: VecDeque<Header>,
     unexplained: Vec<u64>,
     damage: bool,
-    forgotten_since: Option<i64>,
     stats: CompactionStats,
     begun: Duration,
     phase: Phase,
@@ -162,7 +159,6 @@ impl Compaction {
             revived: VecDeque::new(),
             unexplained: Vec::new(),
             damage: false,
-            forgotten_since: None,
             stats,
             phase: Phase::Examine(0),
         })
@@ -233,7 +229,6 @@ impl Compaction {
         Ok(Surveyed {
             name: input.name,
             header: ReadHeader { header: input.header, bad: [false; 2] },
-            header_lost: false,
             file_bytes,
             position: Position::Followed { next_start: input.end + 1, cut: false },
             file,
@@ -485,7 +480,6 @@ impl Compaction {
                 knowledge.carry_forgotten_since(number, since);
             }
         });
-        self.forgotten_since = since;
         self.segments.replace(&numbers, output);
         self.segments.forget_unlisted(self.number);
         self.stats.bytes_after = self.written;
@@ -532,5 +526,3 @@ impl Compaction {
         }
     }
 }
-
-const _: () = assert!(HEADER_BYTES == 64 && FRAMES_START_USIZE == 8192);

@@ -11,7 +11,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::env::{Env, remove_if_there};
@@ -397,10 +396,4 @@ pub fn purge(disk: &dyn Disk, dir: &Path, name: Option<&str>) -> Result<u64> {
 pub fn incident_id(verdict: IncidentKind, file: &str, offset: u64, bytes: u64) -> String {
     let stem = file.trim_end_matches(".seg");
     format!("{}-{stem}-{offset}-{bytes}", verdict.name())
-}
-
-/// A timestamp that needs no clock, for tools that only look.
-#[must_use]
-pub fn unknown_time() -> Timestamp {
-    Timestamp::UNIX_EPOCH
 }

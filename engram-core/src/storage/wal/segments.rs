@@ -11,6 +11,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::env::Env;
+use super::knowledge::Usage;
+use super::report::SegmentStatus;
 use super::segment::{SegmentHeader, SegmentName};
 use crate::disk::{File, Open};
 
@@ -38,6 +40,23 @@ pub struct Segment {
     pub needs_rewrite: bool,
     /// It holds damage that could not be copied to the quarantine: it must stay as it is.
     pub keep: bool,
+}
+
+impl Segment {
+    /// As interfaces show it.
+    #[must_use]
+    pub fn status(&self, usage: Usage) -> SegmentStatus {
+        SegmentStatus {
+            file: self.name.file_name(),
+            first_lsn: self.header.start,
+            last_lsn: self.end,
+            generation: self.name.generation(),
+            sealed: self.sealed,
+            bytes: self.bytes,
+            live_bytes: usage.live,
+            dead_bytes: usage.dead,
+        }
+    }
 }
 
 #[derive(Debug, Default)]

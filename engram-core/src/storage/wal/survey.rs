@@ -67,8 +67,6 @@ pub struct Surveyed {
     pub name: SegmentName,
     /// Its header.
     pub header: ReadHeader,
-    /// Whether the header was pieced together from the first frame.
-    pub header_lost: bool,
     /// Bytes of the file.
     pub file_bytes: u64,
     /// Where it stands.
@@ -189,7 +187,6 @@ impl Survey {
         accepted: &[LsnRange],
     ) -> Result<()> {
         let Opened { file, file_bytes, header, path } = opened;
-        let header_lost = header.is_none();
         let pieced = || {
             let header = piece_together(file.as_ref(), name, self.identity?)?;
             Some(ReadHeader { header, bad: [true; 2] })
@@ -208,7 +205,7 @@ impl Survey {
             );
             return Err(Error::Missing { first: name.start, last, why });
         };
-        self.segments.push(Surveyed { name, header, header_lost, file_bytes, position, file });
+        self.segments.push(Surveyed { name, header, file_bytes, position, file });
         Ok(())
     }
 

@@ -104,6 +104,9 @@ pub struct Judgement {
     pub tail_end: u64,
     /// LSNs of intact frames in the tail.
     pub tail_lsns: Vec<u64>,
+    /// Of a segment that was cut: where the tail still stands, its first byte and the one behind
+    /// its last.
+    pub cut_tail: Option<(u64, u64)>,
     /// Spans of another life.
     pub stale: u64,
     /// The footer is missing though the segment is finished.
@@ -115,12 +118,12 @@ pub struct Judgement {
 /// Where the segment stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// Another segment follows: its first LSN, and whether it says that this one was cut.
+    /// Another segment follows: its first LSN, and from which LSN on it says that this one was cut.
     Followed {
         /// The next segment's first LSN.
         next_start: u64,
-        /// What follows this segment's range means nothing.
-        cut: bool,
+        /// What would follow here from this LSN on was set aside as a tail.
+        cut: Option<u64>,
     },
     /// The last one.
     Last,
@@ -147,6 +150,9 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
         let before = last_before(facts, span.offset);
         let expected = next_lsn(facts, before);
         if ends_a_cut(position, expected) && matches!(span.seen, Seen::Bad | Seen::Stale) {
+            let start = judgement.cut_tail.map(|(start, _)| start);
+            let start = start.or((span.seen == Seen::Bad).then_some(span.offset));
+            judgement.cut_tail = start.map(|start| (start, span.end()));
             continue;
         }
         let place = Place { active, beyond_synced: expected > facts.synced, in_tail };
@@ -174,9 +180,9 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
     judgement
 }
 
-/// Whether bytes after `expected` in a cut segment lie beyond its range.
+/// Whether bytes of a cut segment that begin with `expected` are of its tail.
 fn ends_a_cut(position: Position, expected: u64) -> bool {
-    matches!(position, Position::Followed { next_start, cut: true } if expected >= next_start)
+    matches!(position, Position::Followed { cut: Some(from), .. } if expected >= from)
 }
 
 /// Adds a bad span, joining it to the run that it continues.
@@ -303,7 +309,7 @@ pub fn gap_after(
     judgement: &Judgement,
     position: Position,
 ) -> Option<LsnRange> {
-    let Position::Followed { next_start, cut: false } = position else {
+    let Position::Followed { next_start, cut: None } = position else {
         // A segment that cut this one says where its range ends.
         return None;
     };
@@ -547,9 +553,9 @@ mod tests {
     fn what_follows_the_range_of_a_cut_segment_means_nothing() {
         let mut facts = facts(&[(1, 0), (2, 1)], 2);
         facts.odd.push(bad(2));
-        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: true });
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: Some(3) });
         assert!(judgement.damaged.is_empty() && judgement.unsealed);
-        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: false });
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: None });
         assert_eq!(judgement.damaged.len(), 1);
         assert_eq!(judgement.damaged[0].entries, 0);
     }

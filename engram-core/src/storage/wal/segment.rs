@@ -129,6 +129,13 @@ impl SegmentHeader {
         }))
     }
 
+    /// From which LSN on it cut the tail off the segment before, if it did.
+    #[must_use]
+    pub fn cut_from(self) -> Option<u64> {
+        let skipped = Some(self.skipped.0).filter(|&first| first != 0).unwrap_or(self.start);
+        self.cut.then_some(self.start.min(skipped))
+    }
+
     /// Whether an LSN was skipped.
     #[must_use]
     pub fn skips(&self, lsn: u64) -> bool {

@@ -91,8 +91,8 @@ impl Scanner {
     /// What stands next. `window` begins at [`Scanner::window_start`]; `at_end` says that it
     /// reaches the end of the file.
     pub fn next(&mut self, window: &[u8], at_end: bool) -> Step {
-        if self.gap.is_some() {
-            return self.resync(window, at_end);
+        if let Some(gap) = self.gap.take() {
+            return self.resync(gap, window, at_end);
         }
         if self.sealed {
             // What follows a footer is the rest of a cut or untrimmed file, and means nothing.
@@ -143,11 +143,8 @@ impl Scanner {
         Step::Found { offset, span: Span::Frame(header) }
     }
 
-    /// LSNs rise, and stay in the segment's range; nothing follows a footer.
+    /// LSNs rise, and stay in the segment's range.
     fn in_place(&self, header: &Header) -> bool {
-        if self.sealed {
-            return false;
-        }
         if header.kind == Kind::FOOTER {
             return header.lsn >= self.last_lsn && header.lsn <= self.lsns.1;
         }
@@ -156,57 +153,49 @@ impl Scanner {
 
     fn begin_gap(&mut self, window: &[u8], at_end: bool) -> Step {
         let stale = Header::decode(window).is_some();
-        self.gap = Some(Gap { start: self.offset, nonzero_end: self.offset, stale });
-        self.resync(window, at_end)
+        let gap = Gap { start: self.offset, nonzero_end: self.offset, stale };
+        self.resync(gap, window, at_end)
     }
 
     /// Passes over bad bytes until a header of this segment, or the end.
-    fn resync(&mut self, window: &[u8], at_end: bool) -> Step {
-        let Some(gap) = self.gap else { return Step::Done };
+    fn resync(&mut self, gap: Gap, window: &[u8], at_end: bool) -> Step {
         // The first byte of the gap was already refused as a header.
         let from = usize::from(self.offset == gap.start);
-        let mut at = from;
-        while let Some(found) = window.get(at..).and_then(|rest| memchr::memmem::find(rest, &MAGIC))
-        {
-            let candidate = at.saturating_add(found);
-            let Some(header_bytes) = window.get(candidate..) else { break };
+        for found in memchr::memmem::find_iter(window.get(from..).unwrap_or_default(), &MAGIC) {
+            let candidate = from.saturating_add(found);
+            let header_bytes = window.get(candidate..).unwrap_or_default();
             if header_bytes.len() < HEADER_BYTES && !at_end {
                 // Seen only in part: keep it at the front of the next window.
-                return self.advance_gap(window, candidate, HEADER_BYTES);
+                return self.advance_gap(gap, window, candidate, HEADER_BYTES);
             }
             if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_place(&h))
             {
-                let end = self.offset.saturating_add(wide(candidate));
-                self.note_nonzero(window.get(..candidate).unwrap_or_default());
-                return self.end_gap(end);
+                return self.end_gap(gap, self.offset.saturating_add(wide(candidate)));
             }
-            at = candidate.saturating_add(1);
         }
         if at_end {
-            self.note_nonzero(window);
             let end = self.offset.saturating_add(wide(window.len()));
-            return self.end_of_file(end);
+            return self.end_of_file(self.with_nonzero(gap, window), end);
         }
         // The magic itself may be cut by the window's end.
         let keep = window.len().saturating_sub(MAGIC.len().saturating_sub(1));
-        self.advance_gap(window, keep.max(from), WINDOW_BYTES)
+        self.advance_gap(gap, window, keep.max(from), WINDOW_BYTES)
     }
 
     /// Moves the window on by `by` bytes of the gap, and asks for more.
-    fn advance_gap(&mut self, window: &[u8], by: usize, need: usize) -> Step {
-        self.note_nonzero(window.get(..by).unwrap_or_default());
+    fn advance_gap(&mut self, gap: Gap, window: &[u8], by: usize, need: usize) -> Step {
+        self.gap = Some(self.with_nonzero(gap, window.get(..by).unwrap_or_default()));
         self.offset = self.offset.saturating_add(wide(by));
         Step::Need(need)
     }
 
-    fn note_nonzero(&mut self, bytes: &[u8]) {
-        if let (Some(gap), Some(last)) = (self.gap.as_mut(), last_nonzero(bytes)) {
-            gap.nonzero_end = self.offset.saturating_add(wide(last)).saturating_add(1);
-        }
+    /// The gap, knowing of what is not zero in the bytes at its present end.
+    fn with_nonzero(&self, gap: Gap, bytes: &[u8]) -> Gap {
+        let end = |last| self.offset.saturating_add(wide(last)).saturating_add(1);
+        Gap { nonzero_end: last_nonzero(bytes).map_or(gap.nonzero_end, end), ..gap }
     }
 
-    fn end_gap(&mut self, end: u64) -> Step {
-        let Some(gap) = self.gap.take() else { return Step::Done };
+    fn end_gap(&mut self, gap: Gap, end: u64) -> Step {
         self.offset = end;
         let bytes = end.saturating_sub(gap.start);
         let span =
@@ -215,14 +204,12 @@ impl Scanner {
     }
 
     /// The gap reaches the end: its bytes up to the last one that is not zero, then zeros.
-    fn end_of_file(&mut self, end: u64) -> Step {
-        let Some(gap) = self.gap.take() else { return Step::Done };
+    fn end_of_file(&mut self, gap: Gap, end: u64) -> Step {
         if gap.nonzero_end <= gap.start {
             self.offset = end;
             return Step::Found { offset: gap.start, span: Span::End };
         }
-        self.gap = Some(gap);
-        self.end_gap(gap.nonzero_end)
+        self.end_gap(gap, gap.nonzero_end)
     }
 }
 
@@ -235,7 +222,7 @@ fn last_nonzero(bytes: &[u8]) -> Option<usize> {
         }
         end = end.saturating_sub(block.len());
     }
-    bytes.get(..end)?.iter().rposition(|&byte| byte != 0)
+    bytes.get(..end).unwrap_or_default().iter().rposition(|&byte| byte != 0)
 }
 
 #[cfg(test)]

@@ -67,8 +67,6 @@ struct Gap {
     start: u64,
     /// One past the last byte of it that is not zero.
     nonzero_end: u64,
-    /// It began with an intact header of another life.
-    stale: bool,
 }
 
 /// Bytes of a window beyond which a longer one is asked for only when a frame needs it.
@@ -106,14 +104,30 @@ impl Scanner {
         }
         match Header::decode(window) {
             Some(header) if self.believes(&header) => self.frame(header, window, at_end),
+            Some(header) if in_bounds(&header) => self.foreign(header, window, at_end),
             _ => self.begin_gap(window, at_end),
         }
     }
 
     /// Whether a header with a right checksum may be one of this segment's.
     fn believes(&self, header: &Header) -> bool {
-        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        header.salt == self.salt && (header.kind == Kind::FOOTER || length <= PAYLOAD_BYTES_MAX)
+        header.salt == self.salt && (header.kind == Kind::FOOTER || in_bounds(header))
+    }
+
+    /// A header of another life: passed over with its payload if that is intact too. Otherwise its
+    /// length tells nothing of what stands here now.
+    fn foreign(&mut self, header: Header, window: &[u8], at_end: bool) -> Step {
+        let bytes = header.frame_bytes();
+        let whole = usize::try_from(bytes).unwrap_or(usize::MAX);
+        match window.get(HEADER_BYTES..whole) {
+            None if !at_end => Step::Need(whole),
+            Some(payload) if frame::crc(payload) == header.payload_crc => {
+                let offset = self.offset;
+                self.offset = self.offset.saturating_add(bytes);
+                Step::Found { offset, span: Span::Stale { bytes } }
+            }
+            _ => self.begin_gap(window, at_end),
+        }
     }
 
     fn frame(&mut self, header: Header, window: &[u8], at_end: bool) -> Step {
@@ -152,8 +166,7 @@ impl Scanner {
     }
 
     fn begin_gap(&mut self, window: &[u8], at_end: bool) -> Step {
-        let stale = Header::decode(window).is_some();
-        let gap = Gap { start: self.offset, nonzero_end: self.offset, stale };
+        let gap = Gap { start: self.offset, nonzero_end: self.offset };
         self.resync(gap, window, at_end)
     }
 
@@ -198,9 +211,7 @@ impl Scanner {
     fn end_gap(&mut self, gap: Gap, end: u64) -> Step {
         self.offset = end;
         let bytes = end.saturating_sub(gap.start);
-        let span =
-            if gap.stale { Span::Stale { bytes } } else { Span::Bad { bytes, header: None } };
-        Step::Found { offset: gap.start, span }
+        Step::Found { offset: gap.start, span: Span::Bad { bytes, header: None } }
     }
 
     /// The gap reaches the end: its bytes up to the last one that is not zero, then zeros.
@@ -211,6 +222,11 @@ impl Scanner {
         }
         self.end_gap(gap, gap.nonzero_end)
     }
+}
+
+/// Whether a frame that is no footer may be as long as a header says.
+fn in_bounds(header: &Header) -> bool {
+    usize::try_from(header.length).is_ok_and(|length| length <= PAYLOAD_BYTES_MAX)
 }
 
 fn last_nonzero(bytes: &[u8]) -> Option<usize> {
@@ -345,6 +361,33 @@ mod tests {
         assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67 })));
         let repeated = [frame_of(5, SALT, b"a"), frame_of(5, SALT, b"b")].concat();
         assert!(matches!(scan(&repeated, 4096)[1].1, Span::Stale { .. }));
+    }
+
+    #[test]
+    fn what_stands_behind_a_frame_of_another_life_is_looked_at_for_itself() {
+        let foreign = frame_of(9, 5, b"old");
+        let mut torn = foreign.clone();
+        torn[66] ^= 1;
+        let mut hit = frame_of(2, SALT, b"hit");
+        hit[20] ^= 1;
+        let last = frame_of(3, SALT, b"c");
+        let (stale, bad) = (Span::Stale { bytes: 67 }, |bytes| Span::Bad { bytes, header: None });
+        let mut long = Header::decode(&foreign).unwrap();
+        long.length = u32::MAX;
+        let long = [long.encode().to_vec(), b"old".to_vec()].concat();
+        for (first, wanted) in [
+            (foreign.clone(), vec![(0, stale), (67, bad(67))]),
+            // Not intact: its length says nothing.
+            (torn, vec![(0, bad(134))]),
+            (long, vec![(0, bad(134))]),
+        ] {
+            for chunk in [1, 64, 4096] {
+                let spans = scan(&[first.as_slice(), &hit, &last].concat(), chunk);
+                assert_eq!(spans[..spans.len() - 1], wanted, "{chunk}");
+                assert_eq!(lsns(&spans), [3]);
+            }
+        }
+        assert_eq!(scan(&foreign[..66], 4096), [(0, bad(66))], "cut off by the file's end");
     }
 
     #[test]

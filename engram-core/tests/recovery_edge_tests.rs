@@ -236,3 +236,77 @@ fn a_log_whose_segments_are_all_gone_is_not_taken_for_a_new_one() {
     let refused = Store::open(DIR, options(&MemDisk::of(&image))).unwrap_err();
     assert!(matches!(refused, Error::Missing { first: 1, .. }), "{refused}");
 }
+
+/// A log whose last recovery wrote frames again that no later frame vouches for, and their LSNs.
+fn written_again() -> (Arc<MemDisk>, Vec<u64>) {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let lsns = (0..3).map(|n| remember(&store, &format!("e{n}"), "x")).collect();
+    // Killed: nothing but the frames themselves says that they were synced.
+    let disk = disk.crash(Unsynced::Lost);
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store).len(), 3);
+    let disk = disk.crash(Unsynced::Lost);
+    drop(store);
+    (disk, lsns)
+}
+
+#[test]
+fn rot_in_the_last_of_what_a_recovery_wrote_again_is_named_and_its_lsn_not_given_again() {
+    // In the header, in the payload, in both, and the whole frame read as zeros.
+    for places in [vec![20], vec![70], vec![20, 70], (0..400).collect()] {
+        let (disk, lsns) = written_again();
+        let last = *lsns.last().unwrap();
+        let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+        let mut found = None;
+        inspect::dump(&looked, Path::new(DIR), &mut |frame| {
+            found = (frame.lsn == last).then_some((frame.file, frame.offset)).or(found.take());
+            Ok(())
+        })
+        .unwrap();
+        let (file, offset) = found.unwrap();
+        let mut image = disk.image();
+        let bytes = image.get_mut(&wal(&file)).unwrap();
+        for &place in &places {
+            let byte = &mut bytes[usize::try_from(offset).unwrap() + place];
+            *byte = if places.len() > 2 { 0 } else { *byte ^ 1 };
+        }
+        let disk = MemDisk::of(&image);
+        let store = open(&disk);
+        let report = store.recovery_report();
+        assert_eq!(report.lost_lsns, [[last, last]], "{places:?}");
+        assert_eq!(report.failed.damaged, 1, "{places:?}");
+        assert_eq!(contents(&store).len(), 2);
+        assert!(remember(&store, "new", "y") > last, "{places:?}: an LSN was given twice");
+        drop(store);
+        let store = open(&disk);
+        assert_eq!(contents(&store).len(), 3);
+        assert_eq!(store.incidents().len(), 1, "{places:?}: named twice");
+    }
+}
+
+#[test]
+fn lsns_that_a_recovery_skipped_are_not_counted_among_those_that_rot_beside_them_cost() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let first = remember(&store, "first", "x");
+    remember(&store, "torn", "y".repeat(2_000));
+    // The last one is torn, so its LSN, and those that might have followed, are skipped.
+    let mut image = disk.image();
+    let (_, bytes) = image.iter_mut().find(|(path, _)| path.ends_with(FIRST)).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte == b'y').unwrap();
+    bytes[end - 1_000..=end].fill(0);
+    drop(store);
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    let next = remember(&store, "next", "z");
+    assert!(next > first + 2, "{next}: nothing was skipped");
+    remember(&store, "witness", "z");
+    drop(store);
+    rot(&disk, first);
+    let store = open(&disk);
+    assert_eq!(store.recovery_report().lost_lsns, [[first, first]]);
+    assert_eq!(store.recovery_report().failed.damaged, 1);
+    assert_eq!(contents(&store).len(), 2);
+}

@@ -159,7 +159,7 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
     for span in &facts.odd {
         let before = last_before(facts, span.offset);
         let expected = next_lsn(facts, before);
-        if ends_a_cut(position, expected) && matches!(span.seen, Seen::Bad | Seen::Stale) {
+        if ends_a_cut(position, expected) {
             continue;
         }
         let place = Place { active, beyond_synced: expected > facts.synced, in_tail };

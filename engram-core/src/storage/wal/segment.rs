@@ -448,6 +448,14 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_is_cut_is_no_header() {
+        let good = header().encode();
+        for length in 0..HEADER_COPY_BYTES {
+            assert_eq!(SegmentHeader::decode(&good[..length]), HeaderCopy::Bad, "{length} bytes");
+        }
+    }
+
+    #[test]
     fn a_newer_format_is_named_not_guessed() {
         let mut bytes = header().encode();
         put(&mut bytes, 12, &9u32.to_le_bytes());
@@ -566,6 +574,7 @@ mod tests {
             (vec![&summary, &longer(&[100, 7, 1])], None),
             (vec![&summary, &longer(&[100, 7])], None),
             (vec![&summary, &longer(&[100])], None),
+            (vec![&summary, &longer(&[0x80])], None),
             (vec![&summary, &longer(&past_the_end)], None),
             (vec![&summary, &longer(&past_the_last_lsn)], None),
         ] {

@@ -41,6 +41,12 @@ impl Entry {
     pub fn undecodable(&self) -> Option<(Kind, u16)> {
         self.undecodable
     }
+
+    /// When its episode happened.
+    #[must_use]
+    pub fn when(&self) -> Instant {
+        Instant { seconds: self.when_seconds, nanos: self.when_nanos }
+    }
 }
 
 /// The newest `Forget` of a key, while older frames of the key are in the log.

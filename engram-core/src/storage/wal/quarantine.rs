@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,7 @@ use crate::disk::{Disk, File, Open, read_exact_at, read_file, write_all_at, writ
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sim::{Broken, broken};
+use crate::sync::Mutex;
 
 /// The incident list's file.
 pub const INCIDENTS_NAME: &str = "incidents";

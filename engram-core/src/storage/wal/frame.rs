@@ -8,7 +8,7 @@
 //! ([`super::segment`]).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::bytes::{put, u16_at, u32_at, u64_at, wide};
+use super::bytes::{array_at, put, u16_at, u32_at, u64_at, wide};
 
 /// Bytes of a frame header.
 pub const HEADER_BYTES: usize = 64;
@@ -96,6 +96,8 @@ pub struct Header {
     pub space_key: u64,
     /// CRC-32C of the payload.
     pub payload_crc: u32,
+    /// Zeros today. Kept as they are: whoever gives them a meaning finds them again.
+    pub reserved: [u8; 4],
 }
 
 /// CRC-32C (Castagnoli), as iSCSI uses it.
@@ -119,6 +121,7 @@ impl Header {
         put(&mut bytes, 40, &self.key.to_le_bytes());
         put(&mut bytes, 48, &self.space_key.to_le_bytes());
         put(&mut bytes, 56, &self.payload_crc.to_le_bytes());
+        put(&mut bytes, 60, &self.reserved);
         let checksum = header_crc(&bytes);
         put(&mut bytes, 4, &checksum.to_le_bytes());
         bytes
@@ -142,6 +145,7 @@ impl Header {
             key: u64_at(bytes, 40)?,
             space_key: u64_at(bytes, 48)?,
             payload_crc: u32_at(bytes, 56)?,
+            reserved: array_at(bytes, 60)?,
         })
     }
 
@@ -179,6 +183,7 @@ mod tests {
             key: 42,
             space_key: 43,
             payload_crc: crc(b"hello"),
+            reserved: [0; 4],
         }
     }
 
@@ -186,6 +191,17 @@ mod tests {
     fn a_header_reads_back_as_it_was_written() {
         assert_eq!(Header::decode(&sample().encode()), Some(sample()));
         assert_eq!(sample().frame_bytes(), 69);
+    }
+
+    /// They were dropped: a header with the right checksum was read, and written again as another.
+    #[test]
+    fn bytes_that_have_no_meaning_yet_are_kept_by_those_who_copy_a_frame() {
+        let header = Header { reserved: [1, 2, 3, 4], ..sample() };
+        let bytes = header.encode();
+        assert_eq!(bytes[60..], [1, 2, 3, 4]);
+        assert_eq!(Header::decode(&bytes), Some(header));
+        let copied = Header { salt: 1, ..header };
+        assert_eq!(Header::decode(&copied.encode()), Some(copied));
     }
 
     #[test]

@@ -436,6 +436,7 @@ pub fn lost_header(kind: Kind, lsn: u64, key: u64) -> Header {
         key: if kind == Kind::FORGET_SPACE { 0 } else { key },
         space_key: if kind == Kind::FORGET_SPACE { key } else { 0 },
         payload_crc: frame::crc(&[]),
+        reserved: [0; 4],
     }
 }
 

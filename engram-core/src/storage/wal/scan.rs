@@ -263,6 +263,7 @@ mod tests {
             key: lsn,
             space_key: 0,
             payload_crc: frame::crc(payload),
+            reserved: [0; 4],
         };
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(payload);

@@ -8,6 +8,8 @@ use super::frame::{self, Codec, Header, Kind};
 
 /// The version of this format.
 pub const FORMAT_VERSION: u32 = 1;
+/// The first version that there was.
+const FORMAT_VERSION_MIN: u32 = 1;
 /// The first bytes of each header copy.
 pub const MAGIC: [u8; 8] = *b"ENGRAMWL";
 /// Bytes of one header copy: a sector, so that it is never torn.
@@ -115,6 +117,9 @@ impl SegmentHeader {
         let version = u32_at(bytes, 12)?;
         if version > FORMAT_VERSION {
             return Some(HeaderCopy::TooNew(version));
+        }
+        if version < FORMAT_VERSION_MIN {
+            return None;
         }
         Some(HeaderCopy::Good(Self {
             identity: Identity { store: array_at(bytes, 16)?, secret: array_at(bytes, 32)? },
@@ -344,6 +349,7 @@ impl FooterBuilder {
             key: 0,
             space_key: 0,
             payload_crc: frame::crc(&payload),
+            reserved: [0; 4],
         };
         let mut bytes = header.encode().to_vec();
         bytes.append(&mut payload);
@@ -453,6 +459,16 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::TooNew(9));
     }
 
+    /// Version 0 was taken for version 1.
+    #[test]
+    fn a_format_that_never_was_is_no_header() {
+        let mut bytes = header().encode();
+        put(&mut bytes, 12, &0u32.to_le_bytes());
+        let checksum = copy_crc(&bytes);
+        put(&mut bytes, 8, &checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::Bad);
+    }
+
     #[test]
     fn names_read_back_and_foreign_ones_are_foreign() {
         for name in [
@@ -488,6 +504,7 @@ mod tests {
                 key: lsn * 1_000_003,
                 space_key: 1,
                 payload_crc: 5,
+                reserved: [0; 4],
             };
             let bound = builder.bytes_with_one_more();
             let offset = FRAMES_START + lsn * 100;

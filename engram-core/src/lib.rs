@@ -8,6 +8,8 @@ pub mod error;
 pub mod inspect;
 pub mod metrics;
 pub mod record;
+#[cfg_attr(not(feature = "sim"), doc(hidden))]
+pub mod sim;
 pub mod storage;
 pub mod store;
 

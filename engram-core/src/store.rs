@@ -35,9 +35,10 @@ pub use crate::storage::wal::survey::RecoveryProgress;
 pub use answers::{
     BatchOutcome, Condition, Forgotten, ListQuery, Page, Remembered, SpaceForgotten, SpaceInfo,
 };
-pub use options::{Durability, Options};
+pub use options::{Drive, Durability, Options};
 
-pub use crate::driver::Pending;
+pub use crate::driver::{Pending, Stepper};
+pub use crate::storage::wal::env::Scale;
 pub(crate) use open::LOCK_NAME;
 pub(crate) use takeover::{LegacyFile, find as find_legacy};
 
@@ -303,7 +304,13 @@ impl Store {
     /// # Errors
     /// What the disk said; the log is then as it was.
     pub fn compact_from_memory(&self) -> Result<CompactionStats> {
-        self.inner.driver.shared.compact_now()
+        self.inner.driver.compact_now()
+    }
+
+    /// What moves a store that was opened with [`Drive::Steps`].
+    #[must_use]
+    pub fn stepper(&self) -> Stepper<'_> {
+        Stepper { driver: &self.inner.driver }
     }
 
     /// The figures.

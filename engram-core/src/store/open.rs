@@ -23,6 +23,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
         clock: Arc::clone(&options.clock),
         rng: Arc::clone(&options.rng),
         metrics: Arc::clone(&options.metrics),
+        scale: options.scale,
         dir: dir.to_owned(),
     });
     env.disk.create_dir(dir).map_err(|e| Error::io("make the data directory", dir, &e))?;
@@ -53,7 +54,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
 }
 
 fn check_options(options: &Options) -> Result<()> {
-    let (min, max) = (limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX);
+    let (min, max) = (options.scale.segment_bytes_min, limits::SEGMENT_BYTES_MAX);
     if (min..=max).contains(&options.segment_bytes) {
         return Ok(());
     }

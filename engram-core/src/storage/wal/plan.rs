@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::segment::{Footer, Listed, SegmentHeader, SegmentName};
 use super::verdict::{Place, Seen, Verdict, verdict};
+use crate::sim::{Broken, broken};
 
 /// An inclusive range of LSNs.
 pub type LsnRange = (u64, u64);
@@ -401,7 +402,10 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
         .filter(|frame| judgement.tail_start.is_none_or(|start| frame.offset < start))
         .collect();
     let quiet = judgement.tail_start.is_none() && judgement.damaged.is_empty();
-    if let Some(last) = kept.last().filter(|last| quiet && last.complete_mark) {
+    if let Some(last) = kept
+        .last()
+        .filter(|last| quiet && (last.complete_mark || broken(Broken::SurvivorsNotRewritten)))
+    {
         return Continue::Same {
             offset: last.end(),
             next_lsn: last.lsn.saturating_add(1),
@@ -424,7 +428,8 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     let start = start.min(below.saturating_add(1));
     let last_kept = kept.last().map_or(below, |f| f.lsn).max(below);
     let last_kept = next_lsn(facts, last_kept).saturating_sub(1);
-    let skipped = judgement.tail_start.map(|tail_start| {
+    let tail_start = judgement.tail_start.filter(|_| !broken(Broken::LsnReused));
+    let skipped = tail_start.map(|tail_start| {
         let room = judgement.tail_end.saturating_sub(tail_start);
         let possible = room.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
         let highest = judgement.tail_lsns.iter().copied().max().unwrap_or(0);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
-use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
@@ -424,8 +423,9 @@ impl Recovery {
         }
         let offset = bytes.len() as u64;
         let log_bytes = self.report.bytes_scanned;
-        let wanted = next_segment_bytes(log_bytes, self.options.segment_bytes_max);
-        let least = (offset + footer.bytes_with_one_more()).next_multiple_of(SEGMENT_BYTES_MIN);
+        let min = env.scale.segment_bytes_min;
+        let wanted = next_segment_bytes(log_bytes, min, self.options.segment_bytes_max);
+        let least = (offset + footer.bytes_with_one_more()).next_multiple_of(min);
         let name = SegmentName { start: new.start, rewritten: None }.file_name();
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
         let spare = make_room(env, &temporary, [wanted.max(least), least])?;

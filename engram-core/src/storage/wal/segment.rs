@@ -222,7 +222,9 @@ impl FileName {
             }
             _ => return None,
         };
-        (parsed.file_name() == name).then_some(Self::Segment(parsed))
+        // LSNs begin at 1, and a range is of some of them.
+        let holds_some = parsed.start > 0 && parsed.rewritten.is_none_or(|(end, _)| end >= start);
+        (holds_some && parsed.file_name() == name).then_some(Self::Segment(parsed))
     }
 }
 
@@ -484,6 +486,15 @@ mod tests {
         for foreign in ["1.seg", "wal-000000006b0387c5.log", "x.tmp", ".seg", "notes.txt", "-.seg"]
         {
             assert_eq!(FileName::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    /// A file of such a name made the log miss "LSNs 0 to 0", a loss that nobody could accept.
+    #[test]
+    fn a_name_that_holds_no_lsn_is_foreign() {
+        for (start, rewritten) in [(0, None), (0, Some((3, 1))), (5, Some((4, 1)))] {
+            let name = SegmentName { start, rewritten }.file_name();
+            assert_eq!(FileName::parse(&name), None, "{name}");
         }
     }
 

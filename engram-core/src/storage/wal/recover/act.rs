@@ -176,7 +176,20 @@ impl Recovery {
 
     /// Writes a damaged header copy again from the good one.
     fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        for offset in self.quarantine_header(surveyed) {
+            let target = self.env.disk.open(&path, Open::Write)?;
+            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
+            target.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Copies the damaged copies of a header to the quarantine. Gives where those stand that are
+    /// there now.
+    fn quarantine_header(&mut self, surveyed: &Surveyed) -> Vec<u64> {
         let file = surveyed.name.file_name();
+        let mut kept_at = Vec::new();
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
             if !surveyed.header.bad[copy] {
                 continue;
@@ -190,23 +203,17 @@ impl Recovery {
                 salt: Some(surveyed.header.header.salt),
             };
             let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
-            let stays = kept.is_err();
-            if let Err(e) = &kept {
-                tracing::warn!(
+            match &kept {
+                Ok(_) => kept_at.push(offset),
+                Err(e) => tracing::warn!(
                     file,
                     cause = %e,
                     "the quarantine cannot be written; a damaged header stays where it is"
-                );
+                ),
             }
             self.note(header_incident(&self.env, surveyed, offset, kept.ok()));
-            if stays {
-                continue;
-            }
-            let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
-            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
-            target.sync()?;
         }
-        Ok(())
+        kept_at
     }
 
     pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
@@ -283,10 +290,16 @@ impl Recovery {
     ) -> io::Result<Writer> {
         let mut keep = self.quarantine_damage(&last);
         keep |= self.quarantine_tail(&last);
+        // A new segment of the same first LSN will take this file's place, header and all.
+        let goes = cut.start == last.facts.header.start;
+        if goes {
+            let bad = last.surveyed.header.bad.iter().filter(|bad| **bad).count();
+            keep |= self.quarantine_header(&last.surveyed).len() < bad;
+        }
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
-        let stay_in_place = keep && cut.start == last.facts.header.start;
+        let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let mut new = NewSegment {
             start: cut.start,
@@ -327,7 +340,9 @@ impl Recovery {
                 self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
             last.facts.footer = None;
         }
-        self.repair_header(&last.surveyed)?;
+        if !goes {
+            self.repair_header(&last.surveyed)?;
+        }
         last.facts.frames.retain(|f| f.offset < cut.keep_end);
         let needs_rewrite = !last.judgement.damaged.is_empty();
         self.register(&last, needs_rewrite, keep);

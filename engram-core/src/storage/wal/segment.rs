@@ -16,6 +16,9 @@ pub const MAGIC: [u8; 8] = *b"ENGRAMWL";
 pub const HEADER_COPY_BYTES: usize = 512;
 /// Where the copies stand: in different 4 KiB blocks.
 pub const HEADER_OFFSETS: [u64; 2] = [0, 4096];
+/// The highest LSN. No log reaches it, so what claims more was made to mislead, and no sum of an
+/// LSN and a few more overflows.
+pub const LSN_MAX: u64 = 1 << 62;
 /// Where frames begin.
 pub const FRAMES_START: u64 = 8192;
 /// The same, for buffers.
@@ -121,7 +124,7 @@ impl SegmentHeader {
         if version < FORMAT_VERSION_MIN {
             return None;
         }
-        Some(HeaderCopy::Good(Self {
+        let header = Self {
             identity: Identity { store: array_at(bytes, 16)?, secret: array_at(bytes, 32)? },
             salt: u64_at(bytes, 48)?,
             start: u64_at(bytes, 56)?,
@@ -131,7 +134,17 @@ impl SegmentHeader {
             skipped: (u64_at(bytes, 88)?, u64_at(bytes, 96)?),
             cut: u32_at(bytes, 104)? & FLAG_CUT != 0,
             accepted_loss: u32_at(bytes, 104)? & FLAG_ACCEPTED_LOSS != 0,
-        }))
+        };
+        let lsns = [header.start, header.end, header.synced, header.skipped.1];
+        let sane = lsns.iter().chain([&header.generation]).all(|number| *number <= LSN_MAX);
+        sane.then_some(HeaderCopy::Good(header))
+    }
+
+    /// The name of the file that this is the header of.
+    #[must_use]
+    pub fn name(&self) -> SegmentName {
+        let rewritten = (self.generation > 0).then_some((self.end, self.generation));
+        SegmentName { start: self.start, rewritten }
     }
 
     /// Whether an LSN was skipped.
@@ -223,7 +236,8 @@ impl FileName {
             _ => return None,
         };
         // LSNs begin at 1, and a range is of some of them.
-        let holds_some = parsed.start > 0 && parsed.rewritten.is_none_or(|(end, _)| end >= start);
+        let end = parsed.rewritten.map_or(start, |(end, _)| end);
+        let holds_some = 0 < start && start <= end && end <= LSN_MAX;
         (holds_some && parsed.file_name() == name).then_some(Self::Segment(parsed))
     }
 }
@@ -492,7 +506,10 @@ mod tests {
     /// A file of such a name made the log miss "LSNs 0 to 0", a loss that nobody could accept.
     #[test]
     fn a_name_that_holds_no_lsn_is_foreign() {
-        for (start, rewritten) in [(0, None), (0, Some((3, 1))), (5, Some((4, 1)))] {
+        let beyond = LSN_MAX + 1;
+        for (start, rewritten) in
+            [(0, None), (0, Some((3, 1))), (5, Some((4, 1))), (beyond, None), (5, Some((beyond, 1)))]
+        {
             let name = SegmentName { start, rewritten }.file_name();
             assert_eq!(FileName::parse(&name), None, "{name}");
         }

@@ -156,6 +156,7 @@ impl Case {
             key: lsn + 100,
             space_key: lsn + 200,
             payload_crc: frame::crc(&payload),
+            reserved: [0; 4],
         };
         [header.encode().as_slice(), &payload].concat()
     }

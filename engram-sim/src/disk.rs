@@ -361,7 +361,10 @@ impl Core {
         let trouble = self.planned_trouble(op).or_else(|| self.chance(op));
         if let Some(tell) = self.trace {
             let (number, path) = (self.changing, path.display());
-            tell(&format!("{number:>6} {op:?} {path} {more:#x} {}", trouble.map_or("", Trouble::name)));
+            tell(&format!(
+                "{number:>6} {op:?} {path} {more:#x} {}",
+                trouble.map_or("", Trouble::name)
+            ));
         }
         let counted = match (trouble, op) {
             (None, _) => return Ok(None),

@@ -107,10 +107,8 @@ pub fn segments(image: &Image) -> Vec<Segment> {
         }
     }
     let current = tile(names).current;
-    let mut all: Vec<Segment> = current
-        .iter()
-        .map(|name| segment(image, wal.join(name.file_name()), *name))
-        .collect();
+    let mut all: Vec<Segment> =
+        current.iter().map(|name| segment(image, wal.join(name.file_name()), *name)).collect();
     // What a segment holds from the next one's first LSN on is of a cut tail.
     for (segment, next) in all.iter_mut().zip(current.iter().skip(1)) {
         segment.frames.retain(|frame| frame.header.lsn < next.start);
@@ -138,7 +136,8 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
         // The first frame tells it too.
         Header::decode(bytes.get(start..)?).map(|header| header.salt)
     });
-    let mut found = Segment { path, name, header, frames: Vec::new(), sealed: false, bad: Vec::new() };
+    let mut found =
+        Segment { path, name, header, frames: Vec::new(), sealed: false, bad: Vec::new() };
     let Some(salt) = salt else { return found };
     let mut at = start;
     let mut next = name.start;

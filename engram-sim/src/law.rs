@@ -190,7 +190,9 @@ impl World {
             changes.partition(|frame| frame.record().is_some());
         if report.recovered != known.len() as u64 {
             let (told, true_count) = (report.recovered, known.len());
-            return Err(format!("10: {told} entries recovered by the report, {true_count} in truth"));
+            return Err(format!(
+                "10: {told} entries recovered by the report, {true_count} in truth"
+            ));
         }
         if report.failed.undecodable != unknown.len() as u64 {
             let (told, true_count) = (report.failed.undecodable, unknown.len());

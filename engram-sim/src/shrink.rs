@@ -19,9 +19,8 @@ pub struct Shrunk {
 
 /// Two violations of one law.
 fn same(a: &Violation, b: &Violation) -> bool {
-    let law = |violation: &Violation| {
-        violation.what.split(':').next().unwrap_or_default().to_owned()
-    };
+    let law =
+        |violation: &Violation| violation.what.split(':').next().unwrap_or_default().to_owned();
     law(a) == law(b)
 }
 

@@ -181,7 +181,8 @@ impl Directory {
     /// How many spaces there are.
     #[must_use]
     pub fn spaces_count(&self) -> u64 {
-        u64::try_from(self.spaces.iter().filter(|space| space.is_named()).count()).unwrap_or(u64::MAX)
+        u64::try_from(self.spaces.iter().filter(|space| space.is_named()).count())
+            .unwrap_or(u64::MAX)
     }
 
     /// Frames that this version does not understand.

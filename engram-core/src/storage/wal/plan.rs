@@ -5,7 +5,7 @@
 
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::losses::name_losses;
-use super::segment::{Footer, Listed, SegmentHeader, SegmentName};
+use super::segment::{Footer, LSN_MAX, Listed, SegmentHeader, SegmentName};
 use super::verdict::{Place, Seen, Verdict, verdict};
 use crate::sim::{Broken, broken};
 
@@ -149,7 +149,7 @@ impl Position {
     pub fn last_lsn_allowed(self) -> u64 {
         match self {
             Self::Followed { next_start, .. } => next_start.saturating_sub(1),
-            Self::Last => u64::MAX.saturating_sub(1),
+            Self::Last => LSN_MAX,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::frame::{self, Header, Kind};
 use super::read::SpanReader;
 use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
-use crate::disk::{Disk, File, Open, read_exact_at, read_file, write_all_at, write_file};
+use crate::disk::{Disk, File, Open, read_file, read_up_to, write_all_at, write_file};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sim::{Broken, broken};
@@ -131,6 +131,19 @@ impl Quarantine {
         write_file(disk, &report, &bytes)?;
         self.bytes();
         Ok(name)
+    }
+
+    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here.
+    #[must_use]
+    pub fn has_tail_of(&self, file: &str, salt: u64) -> bool {
+        let disk = self.env.disk.as_ref();
+        let dir = self.env.quarantine_dir();
+        let items = list(disk, &self.env.dir).unwrap_or_default();
+        let mut tails =
+            items.iter().filter(|item| item.verdict == IncidentKind::Tail && item.file == file);
+        tails.any(|item| {
+            read_sidecar(disk, &dir, &item.name).is_ok_and(|kept| kept.salt == Some(salt))
+        })
     }
 
     /// Moves a whole file here (a v0.1.0 log, byte for byte). Gives its name.
@@ -268,7 +281,8 @@ fn copy(source: &dyn File, offset: u64, bytes: u64, target: &dyn File) -> io::Re
 }
 
 /// Calls `each` with the bytes of a range, and where in the range they begin. Blocks that the
-/// device does not give read as zeros: what can be read is kept.
+/// device does not give, and what lies beyond the file's end, read as zeros: what can be read is
+/// kept.
 fn each_chunk(
     source: &dyn File,
     offset: u64,
@@ -280,10 +294,12 @@ fn each_chunk(
     while done < bytes {
         let now = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(buffer.len());
         let chunk = &mut buffer[..now];
-        if read_exact_at(source, chunk, offset + done).is_err() {
+        chunk.fill(0);
+        if read_up_to(source, chunk, offset + done).is_err() {
             for (number, block) in chunk.chunks_mut(4096).enumerate() {
                 let at = offset + done + (number * 4096) as u64;
-                if read_exact_at(source, block, at).is_err() {
+                block.fill(0);
+                if read_up_to(source, block, at).is_err() {
                     block.fill(0);
                 }
             }

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use act::{footer_of, new_identity, tail_of};
+use act::{footer_of, new_identity};
 pub(crate) use incidents::{damage_incident, log_incident};
 use incidents::{header_incident, missing_incident, tail_incident};
 
@@ -339,7 +339,7 @@ impl Recovery {
             }
         }
         let file = judged.facts.name.file_name();
-        if let Ok(Some(tail)) = tail_of(judged, &file) {
+        if let Ok(Some(tail)) = self.tail_of(judged, &file) {
             let incident = tail_incident(&self.env, &tail, None);
             self.note(incident);
         }
@@ -439,6 +439,7 @@ pub fn lost_header(kind: Kind, lsn: u64, key: u64) -> Header {
         key: if kind == Kind::FORGET_SPACE { 0 } else { key },
         space_key: if kind == Kind::FORGET_SPACE { key } else { 0 },
         payload_crc: frame::crc(&[]),
+        reserved: [0; 4],
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Scanner {
     offset: u64,
     /// Where to look for the next header while passing over bad bytes.
     gap: Option<Gap>,
+    /// Where the zeros begin that were seen up to the end, behind bad bytes.
+    zeros: Option<u64>,
     sealed: bool,
 }
 
@@ -78,7 +80,7 @@ impl Scanner {
     #[must_use]
     pub fn new(salt: u64, first: u64, last: u64, offset: u64) -> Self {
         let last_lsn = first.saturating_sub(1);
-        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, sealed: false }
+        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, zeros: None, sealed: false }
     }
 
     /// The offset that the window given to [`Scanner::next`] must begin at.
@@ -92,6 +94,9 @@ impl Scanner {
     pub fn next(&mut self, window: &[u8], at_end: bool) -> Step {
         if let Some(gap) = self.gap.take() {
             return self.resync(gap, window, at_end);
+        }
+        if let Some(offset) = self.zeros.take() {
+            return Step::Found { offset, span: Span::End };
         }
         if self.sealed {
             // What follows a footer is the rest of a cut or untrimmed file, and means nothing.
@@ -223,7 +228,12 @@ impl Scanner {
             self.offset = end;
             return Step::Found { offset: gap.start, span: Span::End };
         }
-        self.end_gap(gap, gap.nonzero_end)
+        let zeros = gap.nonzero_end;
+        let found = self.end_gap(gap, zeros);
+        // The zeros were seen: the window never moves back to see them again.
+        self.offset = end;
+        self.zeros = (zeros < end).then_some(zeros);
+        found
     }
 }
 
@@ -269,6 +279,7 @@ mod tests {
             key: lsn,
             space_key: 0,
             payload_crc: frame::crc(payload),
+            reserved: [0; 4],
         };
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(payload);
@@ -364,6 +375,26 @@ mod tests {
         assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67 })));
         let repeated = [frame_of(5, SALT, b"a"), frame_of(5, SALT, b"b")].concat();
         assert!(matches!(scan(&repeated, 4096)[1].1, Span::Stale { .. }));
+    }
+
+    /// It did, by more than the window that its reader held: a subtraction overflowed there.
+    #[test]
+    fn the_window_never_moves_back() {
+        let bytes = [frame_of(1, SALT, b"a"), vec![7; 100], vec![0; 3000]].concat();
+        let mut scanner = Scanner::new(SALT, 1, u64::MAX, 0);
+        let (mut spans, mut start, mut length) = (Vec::new(), 0, 256);
+        loop {
+            assert!(scanner.window_start() >= start, "{start}");
+            start = scanner.window_start();
+            let at = usize::try_from(start).unwrap();
+            let end = (at + length).min(bytes.len());
+            match scanner.next(&bytes[at..end], end == bytes.len()) {
+                Step::Found { offset, span } => spans.push((offset, span)),
+                Step::Need(n) => length = n.min(256),
+                Step::Done => break,
+            }
+        }
+        assert_eq!(spans[1..], [(65, Span::Bad { bytes: 100, header: None }), (165, Span::End)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::scan::{Scanner, Span};
 use super::segment::{
-    FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, SegmentHeader, SegmentName,
+    FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, LSN_MAX, SegmentHeader, SegmentName,
     digest_step,
 };
 use super::tiling::{Tiling, tile};
@@ -123,6 +123,10 @@ impl Survey {
             if foreign {
                 self.foreign.push(name.file_name());
             } else {
+                // By its name alone it could take another's place, and have that one removed.
+                if let Some(says) = opened.header.map(|h| h.header.name()).filter(|n| *n != name) {
+                    return Err(Error::Misnamed { path: opened.path, says: says.file_name() });
+                }
                 own.insert(name.file_name(), opened);
             }
         }
@@ -290,6 +294,10 @@ fn piece_together(file: &dyn File, name: SegmentName, identity: Identity) -> Opt
     let mut bytes = [0; super::frame::HEADER_BYTES];
     read_up_to(file, &mut bytes, FRAMES_START).ok()?;
     let first = Header::decode(&bytes)?;
+    let last = name.rewritten.map_or(LSN_MAX, |(end, _)| end);
+    if !(name.start..=last).contains(&first.lsn) {
+        return None;
+    }
     Some(SegmentHeader {
         identity,
         salt: first.salt,

@@ -246,6 +246,7 @@ impl Writer {
             key: new.key,
             space_key: new.space_key,
             payload_crc: new.payload_crc,
+            reserved: [0; 4],
         };
         self.buffer.extend_from_slice(&header.encode());
         self.buffer.extend_from_slice(new.payload);

@@ -22,7 +22,7 @@ use crate::storage::wal::report::{IncidentKind, QuarantineItem};
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
     BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
-    SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
+    LSN_MAX, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
 use crate::storage::wal::survey::{Contents, Fact, Surveyed};
@@ -178,7 +178,20 @@ impl Recovery {
 
     /// Writes a damaged header copy again from the good one.
     fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        for offset in self.quarantine_header(surveyed) {
+            let target = self.env.disk.open(&path, Open::Write)?;
+            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
+            target.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Copies the damaged copies of a header to the quarantine. Gives where those stand that are
+    /// there now.
+    fn quarantine_header(&mut self, surveyed: &Surveyed) -> Vec<u64> {
         let file = surveyed.name.file_name();
+        let mut kept_at = Vec::new();
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
             if !surveyed.header.bad[copy] {
                 continue;
@@ -192,23 +205,17 @@ impl Recovery {
                 salt: Some(surveyed.header.header.salt),
             };
             let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
-            let stays = kept.is_err();
-            if let Err(e) = &kept {
-                tracing::warn!(
+            match &kept {
+                Ok(_) => kept_at.push(offset),
+                Err(e) => tracing::warn!(
                     file,
                     cause = %e,
                     "the quarantine cannot be written; a damaged header stays where it is"
-                );
+                ),
             }
             self.note(header_incident(&self.env, surveyed, offset, kept.ok()));
-            if stays {
-                continue;
-            }
-            let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
-            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
-            target.sync()?;
         }
-        Ok(())
+        kept_at
     }
 
     pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
@@ -285,10 +292,16 @@ impl Recovery {
     ) -> io::Result<Writer> {
         let mut keep = self.quarantine_damage(&last);
         keep |= self.quarantine_tail(&last)?;
+        // A new segment of the same first LSN will take this file's place, header and all.
+        let goes = cut.start == last.facts.header.start;
+        if goes {
+            let bad = last.surveyed.header.bad.iter().filter(|bad| **bad).count();
+            keep |= self.quarantine_header(&last.surveyed).len() < bad;
+        }
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
-        let stay_in_place = keep && cut.start == last.facts.header.start;
+        let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let mut new = NewSegment {
             start: cut.start,
@@ -329,7 +342,9 @@ impl Recovery {
                 self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
             last.facts.footer = None;
         }
-        self.repair_header(&last.surveyed)?;
+        if !goes {
+            self.repair_header(&last.surveyed)?;
+        }
         last.facts.frames.retain(|f| f.offset < cut.keep_end);
         let needs_rewrite = !last.judgement.damaged.is_empty();
         self.register(&last, needs_rewrite, keep);
@@ -359,7 +374,7 @@ impl Recovery {
     /// Copies a tail to the quarantine. Says whether it must stay in place.
     fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
         let file = judged.facts.name.file_name();
-        let Some(keep) = tail_of(judged, &file)? else { return Ok(false) };
+        let Some(keep) = self.tail_of(judged, &file)? else { return Ok(false) };
         let kept = self.quarantine.keep(judged.surveyed.file.as_ref(), &keep);
         if let Err(e) = &kept {
             tracing::warn!(
@@ -372,6 +387,44 @@ impl Recovery {
         let incident = tail_incident(&self.env, &keep, kept.ok());
         self.note(incident);
         Ok(stays)
+    }
+
+    /// The tail of a segment, if it is to be kept: of the last one, or of one that was cut and not
+    /// sealed, whose copy is missing since the quarantine could not be written then.
+    pub(super) fn tail_of<'a>(
+        &self,
+        judged: &Judged,
+        file: &'a str,
+    ) -> io::Result<Option<Keep<'a>>> {
+        let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
+        let salt = judged.facts.header.salt;
+        let cut_tail = cut_tail.filter(|_| judged.reseal.is_some());
+        let ((start, end), restorable) = if let &Some(start) = tail_start {
+            ((start, *tail_end), tail_lsns.clone())
+        } else if let Some((start, tail_end)) = cut_tail
+            && !self.quarantine.has_tail_of(file, salt)
+        {
+            let scanner = Scanner::new(salt, *end, LSN_MAX, start);
+            let source = Arc::clone(&judged.surveyed.file);
+            let mut reader = SpanReader::new(source, tail_end, scanner, true);
+            let mut lsns = Vec::new();
+            while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
+                if let Span::Frame(header) = item.span {
+                    lsns.push(header.lsn);
+                }
+            }
+            ((start, tail_end), lsns)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Keep {
+            file,
+            offset: start,
+            bytes: end - start,
+            verdict: IncidentKind::Tail,
+            restorable,
+            salt: Some(salt),
+        }))
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
@@ -433,38 +486,6 @@ impl Recovery {
         let active = Active { number, header, file: spare.file, capacity, offset, footer };
         Ok(self.writer(active, next_lsn))
     }
-}
-
-/// The tail of a segment: of the last one, or of one that was cut and not sealed. There a
-/// recovery was interrupted behind its copy, or there is none, since the quarantine could not
-/// be written.
-pub(super) fn tail_of<'a>(judged: &Judged, file: &'a str) -> io::Result<Option<Keep<'a>>> {
-    let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
-    let salt = judged.facts.header.salt;
-    let ((start, end), restorable) = if let &Some(start) = tail_start {
-        ((start, *tail_end), tail_lsns.clone())
-    } else if let Some((start, tail_end)) = cut_tail.filter(|_| judged.reseal.is_some()) {
-        let scanner = Scanner::new(salt, *end, u64::MAX - 1, start);
-        let source = Arc::clone(&judged.surveyed.file);
-        let mut reader = SpanReader::new(source, tail_end, scanner, true);
-        let mut lsns = Vec::new();
-        while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
-            if let Span::Frame(header) = item.span {
-                lsns.push(header.lsn);
-            }
-        }
-        ((start, tail_end), lsns)
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Keep {
-        file,
-        offset: start,
-        bytes: end - start,
-        verdict: IncidentKind::Tail,
-        restorable,
-        salt: Some(salt),
-    }))
 }
 
 #[derive(Debug, Default)]

@@ -72,7 +72,9 @@ impl Segment {
         let horizon = self.horizon();
         let beyond = |&&at: &&usize| {
             let before = self.frames.iter().rev().find(|frame| frame.offset < at);
-            before.map_or(self.name.start - 1, |frame| frame.header.lsn) >= horizon
+            let next = before.map_or(self.name.start, |frame| frame.header.lsn + 1);
+            let skipped = self.header.filter(|header| header.skips(next));
+            skipped.map_or(next, |header| header.skipped.1 + 1) > horizon
         };
         self.bad.iter().filter(|_| !self.sealed).find(beyond).copied()
     }

@@ -123,8 +123,9 @@ impl Compaction {
             end: last.end,
             generation,
             synced: last.end,
-            skipped: (0, 0),
-            cut: false,
+            // What the first of them says of the segment before it stays true.
+            skipped: if first.header.cut { first.header.skipped } else { (0, 0) },
+            cut: first.header.cut,
             accepted_loss: false,
         };
         let name = SegmentName { start: header.start, rewritten: Some((last.end, generation)) };

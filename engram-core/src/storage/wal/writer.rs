@@ -210,7 +210,9 @@ impl Writer {
         Error::Poisoned { cause: self.poisoned.clone().unwrap_or_default() }
     }
 
-    fn check_poison(&self) -> Result<()> {
+    /// # Errors
+    /// [`Error::Poisoned`], if it is.
+    pub fn check_poison(&self) -> Result<()> {
         if self.poisoned.is_some() { Err(self.poison_error()) } else { Ok(()) }
     }
 

@@ -241,6 +241,10 @@ impl Recovery {
             Continue::After { start } => {
                 apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
                 self.settle(&mut last)?;
+                // The footer was read, but its pages may never have reached the disk.
+                let footer = last.facts.footer.as_ref().map(|(offset, _)| *offset);
+                let (from, to) = (footer.unwrap_or(last.facts.sealed_end), last.facts.sealed_end);
+                self.write_again(&last.surveyed, from, to)?;
                 let new = NewSegment { start, ..NewSegment::default() };
                 self.new_segment(identity, &new)
             }
@@ -259,10 +263,7 @@ impl Recovery {
         let path = self.env.wal_path(&last.facts.name.file_name());
         let file = self.env.disk.open(&path, Open::Write)?;
         // The mark was read, but its page may never have reached the disk.
-        let mut mark = vec![0; usize::try_from(offset - mark_offset).unwrap_or(0)];
-        read_exact_at(file.as_ref(), &mut mark, mark_offset)?;
-        write_all_at(file.as_ref(), &mark, mark_offset)?;
-        file.sync()?;
+        self.write_again(&last.surveyed, mark_offset, offset)?;
         let active = Active {
             number: last.number,
             header: last.facts.header,
@@ -299,10 +300,10 @@ impl Recovery {
             keep |= self.quarantine_header(&last.surveyed).len() < bad;
         }
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
-        let survivors: Vec<&Fact> =
-            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
         let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
+        let survivors: Vec<&Fact> =
+            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
         let mut new = NewSegment {
             start: cut.start,
             next_lsn: Some(cut.next_lsn),
@@ -355,13 +356,7 @@ impl Recovery {
     /// the file whose tail must stay. So the frames after H stay too: they are written again
     /// where they are, and synced; the new segment begins behind them.
     fn settle_in_place(&self, last: &Judged, cut: Cut) -> io::Result<Cut> {
-        let path = self.env.wal_path(&last.facts.name.file_name());
-        let file = self.env.disk.open(&path, Open::Write)?;
-        let length = usize::try_from(cut.copy_end - cut.copy_start).unwrap_or(usize::MAX);
-        let mut frames = vec![0; length];
-        read_exact_at(file.as_ref(), &mut frames, cut.copy_start)?;
-        write_all_at(file.as_ref(), &frames, cut.copy_start)?;
-        file.sync()?;
+        self.write_again(&last.surveyed, cut.copy_start, cut.copy_end)?;
         let first_skipped = cut.skipped.map_or(cut.next_lsn, |(first, _)| first);
         // Its own first LSN names the file that stays.
         let start = first_skipped.max(last.facts.header.start + 1);
@@ -425,6 +420,17 @@ impl Recovery {
             restorable,
             salt: Some(salt),
         }))
+    }
+
+    /// Writes bytes where they were read, and syncs them. A process that died may have left them
+    /// unsynced, or failed to sync them: then they are called clean, and syncing alone does nothing.
+    fn write_again(&self, surveyed: &Surveyed, from: u64, to: u64) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        let file = self.env.disk.open(&path, Open::Write)?;
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
+        read_exact_at(file.as_ref(), &mut bytes, from)?;
+        write_all_at(file.as_ref(), &bytes, from)?;
+        file.sync()
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.

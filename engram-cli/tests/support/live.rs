@@ -97,13 +97,13 @@ impl Live {
         None
     }
 
-    /// Waits until it is ready, or says that it never will be, or is gone.
-    pub(crate) fn wait_until_settled(&self) {
+    /// Waits until it is ready, or says that it never will be, or is gone. Says whether it is.
+    pub(crate) fn wait_until_settled(&self) -> bool {
         wait_for("the server to settle", || match self.http().call("GET", "/readyz", b"") {
-            Ok(reply) if reply.status == 200 => Some(()),
-            Ok(reply) => (!reply.text().contains("recovering")).then_some(()),
-            Err(_) => Some(()),
-        });
+            Ok(reply) if reply.status == 200 => Some(true),
+            Ok(reply) => (!reply.text().contains("recovering")).then_some(false),
+            Err(_) => Some(false),
+        })
     }
 
     /// Waits until `/readyz` says so.

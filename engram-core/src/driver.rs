@@ -4,22 +4,23 @@
 //! writer then pays no hand-over between threads. Everything that decides anything is a step
 //! machine elsewhere; this file only waits, locks and calls.
 
+mod batch;
 mod memory;
 mod pending;
 mod replay;
+mod stepper;
+mod threads;
 mod upkeep;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub(crate) use memory::Memory;
 pub use pending::Pending;
 use pending::Slot;
 pub(crate) use replay::replay;
+pub use stepper::Stepper;
 use upkeep::Upkeep;
 
 use crate::disk::write_all_at;
@@ -34,14 +35,12 @@ use crate::storage::wal::writer::Writer;
 use crate::store::change::{Answers, Change, Group};
 use crate::store::commit::Committer;
 use crate::store::directory::Directory;
-use crate::store::options::{Durability, Options};
+use crate::store::options::{Drive, Durability, Options};
 use crate::store::policy::{Bounds, View, next_job};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// How long the log must be quiet before a mark is left.
-const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);
-
-/// Longest that a batch waits for compaction.
-const CATCH_UP_MAX: Duration = Duration::from_millis(25);
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 
@@ -123,6 +122,8 @@ pub(crate) struct Shared {
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Without threads: whose turn it is when somebody says so.
+    upkeep: Mutex<Option<Upkeep>>,
 }
 
 /// What the driver is given.
@@ -159,7 +160,15 @@ impl Driver {
             behind: AtomicBool::new(false),
         });
         shared.publish(&lock(&shared.engine).writer);
-        let driver = Self { shared: Arc::clone(&shared), threads: Mutex::default() };
+        let driver = Self {
+            shared: Arc::clone(&shared),
+            threads: Mutex::default(),
+            upkeep: Mutex::default(),
+        };
+        if shared.options.drive == Drive::Steps {
+            *lock(&driver.upkeep) = Some(Upkeep::new(shared));
+            return Ok(driver);
+        }
         let writer = Arc::clone(&shared);
         driver.spawn("engram-writer", move || writer.write_loop())?;
         driver.spawn("engram-upkeep", move || Upkeep::new(shared).run())?;
@@ -167,7 +176,7 @@ impl Driver {
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+        let thread = thread::Builder::new().name(name.into()).spawn(run);
         let thread =
             thread.map_err(|e| Error::io("start a thread for", &self.shared.env.dir, &e))?;
         lock(&self.threads).push(thread);
@@ -182,8 +191,13 @@ impl Driver {
         self.shared.maintain.notify_all();
         // Whoever else closes waits here until the log is closed.
         let mut threads = lock(&self.threads);
-        if threads.is_empty() {
+        let upkeep = lock(&self.upkeep).take();
+        if threads.is_empty() && upkeep.is_none() {
             return Ok(());
+        }
+        if let Some(mut upkeep) = upkeep {
+            self.shared.write_all();
+            upkeep.turn();
         }
         for thread in threads.drain(..) {
             if thread.join().is_err() {
@@ -198,6 +212,32 @@ impl Driver {
         trim(&mut engine.writer);
         self.shared.publish(&engine.writer);
         closed
+    }
+
+    /// Runs compaction over all that is dead, and waits for it.
+    pub(crate) fn compact_now(&self) -> Result<CompactionStats> {
+        let slot = Arc::new(CompactSlot::default());
+        {
+            let mut orders = lock(&self.shared.orders);
+            if orders.closing {
+                return Err(Error::Closed);
+            }
+            orders.compact.push(Arc::clone(&slot));
+        }
+        self.shared.maintain.notify_one();
+        if let Some(upkeep) = lock(&self.upkeep).as_mut() {
+            self.shared.write_all();
+            while lock(&slot.result).is_none() {
+                upkeep.turn();
+            }
+        }
+        let mut result = lock(&slot.result);
+        loop {
+            if let Some(result) = result.take() {
+                return result;
+            }
+            result = slot.ready.wait(result).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -260,6 +300,15 @@ impl Shared {
         lock(&self.seen.cause).clone()
     }
 
+    /// Without threads: goes on until nothing waits.
+    fn write_all(&self) {
+        let mut engine = lock(&self.engine);
+        if engine.committer.is_busy() {
+            while !self.step_batch(&mut engine) {}
+        }
+        self.commit_once(&mut engine);
+    }
+
     fn wake_writer(&self) {
         // Taking the lock keeps the wake-up from falling between a look and a wait.
         drop(lock(&self.queue));
@@ -268,6 +317,9 @@ impl Shared {
 
     /// Steps the writer, if it is idle and there is no crowd; else leaves it to its thread.
     fn lead_or_hand_over(&self) {
+        if self.options.drive == Drive::Steps {
+            return self.write_all();
+        }
         if self.last_batch.load(Ordering::Relaxed) <= 1
             && !self.behind.load(Ordering::Acquire)
             && let Ok(mut engine) = self.engine.try_lock()
@@ -279,59 +331,6 @@ impl Shared {
             }
         }
         self.wake_writer();
-    }
-
-    /// Takes all that waits, and commits it.
-    fn commit_once(&self, engine: &mut Engine) {
-        let (groups, changes, bytes) = {
-            let mut queue = lock(&self.queue);
-            let groups: Vec<_> = queue.groups.drain(..).collect();
-            Metrics::set(&self.env.metrics.queue_depth, 0);
-            (groups, std::mem::take(&mut queue.changes), std::mem::take(&mut queue.bytes))
-        };
-        if groups.is_empty() {
-            return;
-        }
-        self.last_batch.store(groups.len() as u64, Ordering::Relaxed);
-        Metrics::record(&self.env.metrics.batch_records, changes as u64);
-        Metrics::record(&self.env.metrics.batch_bytes, bytes as u64);
-        let Engine { writer, committer, synced_at } = engine;
-        let run = AssertUnwindSafe(|| {
-            committer.begin(groups);
-            committer.run(writer, &self.memory)
-        });
-        let mut answered = catch_unwind(run).unwrap_or_else(|_| {
-            let e = writer.poison("the writer panicked".into());
-            committer.abort(&e)
-        });
-        if let Err(e) = self.sync_if_due(writer, synced_at) {
-            // Nothing is acknowledged after a failed sync.
-            for answer in answered.iter_mut().flat_map(|(_, answers)| answers) {
-                if answer.is_ok() {
-                    *answer = Err(e.clone());
-                }
-            }
-        }
-        self.publish(writer);
-        self.batches.fetch_add(1, Ordering::Relaxed);
-        for (slot, answers) in answered {
-            for e in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-                self.env.metrics.write_refused(e);
-            }
-            slot.fill(answers);
-        }
-        self.arm(writer);
-    }
-
-    /// Keeps the promise of `interval` while changes never pause.
-    fn sync_if_due(&self, writer: &mut Writer, synced_at: &mut Duration) -> Result<()> {
-        let Durability::Interval(every) = self.options.durability else { return Ok(()) };
-        let now = self.env.clock.elapsed();
-        if now.saturating_sub(*synced_at) < every {
-            return Ok(());
-        }
-        *synced_at = now;
-        writer.sync()
     }
 
     /// Tells the threads, once per quiet time, that there is something to look at.
@@ -369,99 +368,6 @@ impl Shared {
         {
             *lock(&self.seen.cause) = Some(cause.to_owned());
             self.seen.poisoned.store(true, Ordering::Release);
-        }
-    }
-
-    /// The log must not grow without bound: while garbage comes faster than compaction drops it,
-    /// a batch waits for some of it to go, but never for long.
-    fn let_compaction_catch_up(&self) {
-        if self.behind.load(Ordering::Acquire) {
-            let waits = |queue: &mut Queue| self.behind.load(Ordering::Acquire) && !queue.closing;
-            drop(self.work.wait_timeout_while(lock(&self.queue), CATCH_UP_MAX, waits));
-        }
-    }
-
-    fn write_loop(&self) {
-        let mut quiet_at = u64::MAX;
-        loop {
-            let mut queue = lock(&self.queue);
-            if queue.groups.is_empty() {
-                if queue.closing {
-                    return;
-                }
-                let batches = self.batches.load(Ordering::Relaxed);
-                if let Some(pause) = self.pause() {
-                    let (locked, timeout) = self
-                        .work
-                        .wait_timeout(queue, pause)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    queue = locked;
-                    if timeout.timed_out() && queue.groups.is_empty() {
-                        drop(queue);
-                        self.on_quiet(batches == quiet_at);
-                        quiet_at = self.batches.load(Ordering::Relaxed);
-                        continue;
-                    }
-                } else {
-                    queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-            let empty = queue.groups.is_empty();
-            drop(queue);
-            if !empty {
-                self.let_compaction_catch_up();
-                self.commit_once(&mut lock(&self.engine));
-            }
-        }
-    }
-
-    /// How long the writer's thread may wait; `None` for as long as nobody calls.
-    fn pause(&self) -> Option<Duration> {
-        if !self.mark_armed.load(Ordering::Acquire) {
-            return None;
-        }
-        match self.options.durability {
-            Durability::Interval(every) => Some(every.min(IDLE_MARK_AFTER)),
-            Durability::Always | Durability::Never => Some(IDLE_MARK_AFTER),
-        }
-    }
-
-    /// Nobody called for a while: sync what an interval leaves, and mark the end once.
-    fn on_quiet(&self, still: bool) {
-        let mut engine = lock(&self.engine);
-        if engine.writer.poisoned().is_some() {
-            self.mark_armed.store(false, Ordering::Release);
-            return;
-        }
-        let result = if still {
-            self.mark_armed.store(false, Ordering::Release);
-            engine.writer.mark()
-        } else {
-            engine.writer.sync()
-        };
-        if let Err(e) = result {
-            tracing::debug!(cause = %e, "the idle log could not be synced");
-        }
-        self.publish(&engine.writer);
-    }
-
-    /// Runs compaction over all that is dead, and waits for it.
-    pub(crate) fn compact_now(&self) -> Result<CompactionStats> {
-        let slot = Arc::new(CompactSlot::default());
-        {
-            let mut orders = lock(&self.orders);
-            if orders.closing {
-                return Err(Error::Closed);
-            }
-            orders.compact.push(Arc::clone(&slot));
-        }
-        self.maintain.notify_one();
-        let mut result = lock(&slot.result);
-        loop {
-            if let Some(result) = result.take() {
-                return result;
-            }
-            result = slot.ready.wait(result).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -514,6 +420,8 @@ impl Shared {
         let max = i64::try_from(self.options.forget_erase_max.as_secs() / 2).unwrap_or(i64::MAX);
         Bounds {
             segment_bytes_max: self.options.segment_bytes,
+            garbage_bytes_min: self.env.scale.garbage_bytes_min,
+            active_garbage_bytes_min: self.env.scale.active_garbage_bytes_min,
             forgotten_before: now.saturating_sub(max),
             everything,
         }

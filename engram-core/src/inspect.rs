@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::record::{self, Record};
 use crate::storage::legacy;
-use crate::storage::wal::env::Env;
+use crate::storage::wal::env::{Env, Scale};
 use crate::storage::wal::frame::{Header, Kind};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::plan::Judgement;
@@ -149,6 +149,7 @@ fn env_of(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<Env>> {
         clock: Arc::new(SystemClock::default()),
         rng: Arc::new(SystemRng),
         metrics: Arc::new(Metrics::noop()),
+        scale: Scale::default(),
         dir: dir.to_owned(),
     }))
 }

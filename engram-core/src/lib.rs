@@ -8,8 +8,11 @@ pub mod error;
 pub mod inspect;
 pub mod metrics;
 pub mod record;
+#[cfg_attr(not(feature = "sim"), doc(hidden))]
+pub mod sim;
 pub mod storage;
 pub mod store;
+mod sync;
 
 pub use clock::Timestamp;
 pub use episode::{Draft, Episode, StoredEpisode};

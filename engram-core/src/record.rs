@@ -23,6 +23,7 @@ use prost::Message as _;
 use siphasher::sip::SipHasher13;
 
 use crate::episode::Episode;
+use crate::sim::knows_schema;
 use crate::storage::wal::bytes::{i64_at, take, u16_at, u32_at};
 use crate::storage::wal::frame::{Codec, Header, Kind};
 
@@ -358,7 +359,7 @@ pub fn decode<'a>(header: &Header, payload: &'a [u8]) -> Option<Record<'a>> {
             _ => None,
         };
     }
-    if header.codec != Codec::PLAIN || header.schema != SCHEMA {
+    if header.codec != Codec::PLAIN || !knows_schema(header.schema) {
         return None;
     }
     match header.kind {
@@ -429,6 +430,7 @@ mod tests {
             key: 0,
             space_key: 0,
             payload_crc: 0,
+            reserved: [0; 4],
         }
     }
 

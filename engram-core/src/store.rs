@@ -12,7 +12,6 @@ mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -31,13 +30,16 @@ use crate::storage::wal::report::{
     CompactionStats, Incident, QuarantineItem, RecoveryReport, WalState, WalStatus,
 };
 pub use crate::storage::wal::survey::RecoveryProgress;
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 
 pub use answers::{
     BatchOutcome, Condition, Forgotten, ListQuery, Page, Remembered, SpaceForgotten, SpaceInfo,
 };
-pub use options::{Durability, Options};
+pub use options::{Drive, Durability, Options};
 
-pub use crate::driver::Pending;
+pub use crate::driver::{Pending, Stepper};
+pub use crate::storage::wal::env::Scale;
 pub(crate) use open::LOCK_NAME;
 pub(crate) use takeover::{LegacyFile, find as find_legacy};
 
@@ -53,7 +55,7 @@ struct Inner {
     keys: Keys,
     report: Arc<RecoveryReport>,
     /// Held for as long as the directory is ours.
-    lock: std::sync::Mutex<Option<Box<dyn crate::disk::Lock>>>,
+    lock: Mutex<Option<Box<dyn crate::disk::Lock>>>,
 }
 
 impl Drop for Inner {
@@ -303,7 +305,13 @@ impl Store {
     /// # Errors
     /// What the disk said; the log is then as it was.
     pub fn compact_from_memory(&self) -> Result<CompactionStats> {
-        self.inner.driver.shared.compact_now()
+        self.inner.driver.compact_now()
+    }
+
+    /// What moves a store that was opened with [`Drive::Steps`].
+    #[must_use]
+    pub fn stepper(&self) -> Stepper<'_> {
+        Stepper { driver: &self.inner.driver }
     }
 
     /// The figures.

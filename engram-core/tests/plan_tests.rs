@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use engram_core::disk::{Disk, File, Open};
 use engram_core::metrics::Metrics;
-use engram_core::storage::wal::env::Env;
+use engram_core::storage::wal::env::{Env, Scale};
 use engram_core::storage::wal::frame::{self, Codec, HEADER_BYTES, Header, Kind};
 use engram_core::storage::wal::plan::{
     Continue, Cut, Judgement, Position, SegmentFacts, gap_after, go_on, judge, next_lsn,
@@ -127,10 +127,11 @@ impl Case {
         match self.end {
             End::Active | End::Sealed => Position::Last,
             End::Followed | End::Unsealed | End::FooterHit | End::Rewritten => {
-                Position::Followed { next_start: self.next(), cut: false }
+                Position::Followed { next_start: self.next(), cut: None }
             }
             End::Cut(kept) => {
-                Position::Followed { next_start: self.lsns()[kept - 1] + 1, cut: true }
+                let next_start = self.lsns()[kept - 1] + 1;
+                Position::Followed { next_start, cut: Some(next_start) }
             }
         }
     }
@@ -155,6 +156,7 @@ impl Case {
             key: lsn + 100,
             space_key: lsn + 200,
             payload_crc: frame::crc(&payload),
+            reserved: [0; 4],
         };
         [header.encode().as_slice(), &payload].concat()
     }
@@ -223,11 +225,12 @@ impl Case {
             clock: Arc::new(FakeClock::default()),
             rng: Arc::new(FakeRng::new(1)),
             metrics: Arc::new(Metrics::default()),
+            scale: Scale::default(),
             dir: path.to_owned(),
         };
         let surveyed = Surveyed {
             name,
-            header: ReadHeader { header, bad: [false; 2] },
+            header: ReadHeader { header, bad: [false; 2], unreadable: [false; 2] },
             file_bytes: bytes.len() as u64,
             position: self.position(),
             file,

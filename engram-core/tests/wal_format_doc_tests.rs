@@ -69,6 +69,7 @@ fn example() -> Vec<u8> {
             key,
             space_key,
             payload_crc: frame::crc(&payload),
+            reserved: [0; 4],
         };
         footer.add(u64::try_from(bytes.len()).unwrap(), &header);
         bytes.extend_from_slice(&header.encode());

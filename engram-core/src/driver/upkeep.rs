@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{CompactSlot, Shared, lock, trim};
 use crate::disk::Open;
-use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::storage::wal::compact::{Compaction, Progress};
@@ -21,6 +19,7 @@ use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
 use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
+use crate::sync::atomic::Ordering;
 
 /// How often maintenance looks while there are changes.
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(100);
@@ -33,7 +32,19 @@ const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// There is more to do at once.
+    Busy,
+    /// Nothing is due.
+    Idle,
+    /// The store is closing.
+    Closed,
+}
+
 /// Spares, ballast and compaction.
+#[derive(Debug)]
 pub(super) struct Upkeep {
     shared: Arc<Shared>,
     spare: Option<ZeroFill>,
@@ -51,6 +62,7 @@ pub(super) struct Upkeep {
 }
 
 /// A pass over all that is dead, for those who asked for it.
+#[derive(Debug)]
 struct Requested {
     slots: Vec<Arc<CompactSlot>>,
     stats: CompactionStats,
@@ -77,38 +89,50 @@ impl Upkeep {
 
     pub(super) fn run(mut self) {
         loop {
-            let asked = {
-                let mut orders = lock(&self.shared.orders);
-                orders.look = false;
-                (orders.closing, std::mem::take(&mut orders.compact))
-            };
-            let (closing, asked) = asked;
-            if closing {
-                self.stop(asked);
-                return;
-            }
-            if self.requested.is_none() && !asked.is_empty() {
-                self.begin_request(asked);
-            } else if !asked.is_empty() {
-                // Who asks during a pass is answered by a pass of its own.
-                lock(&self.shared.orders).compact.extend(asked);
-            }
-            trim(&mut lock(&self.shared.engine).writer);
-            let mut busy = self.make_spare();
-            busy |= self.make_ballast();
-            let filling = [&self.spare, &self.ballast].into_iter().flatten();
-            let filling = filling.map(ZeroFill::done_bytes).sum();
-            self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
-            busy |= self.compact();
-            self.gauges();
-            let behind = busy && self.is_behind(self.shared.options.segment_bytes);
-            if self.shared.behind.swap(behind, Ordering::AcqRel) && !behind {
-                self.shared.wake_writer();
-            }
-            if !busy {
-                self.wait();
+            match self.turn() {
+                Turn::Busy => {}
+                Turn::Idle => self.wait(),
+                Turn::Closed => return,
             }
         }
+    }
+
+    /// A part of each thing that is due.
+    pub(super) fn turn(&mut self) -> Turn {
+        let (closing, asked) = {
+            let mut orders = lock(&self.shared.orders);
+            orders.look = false;
+            (orders.closing, std::mem::take(&mut orders.compact))
+        };
+        if closing {
+            self.stop(asked);
+            return Turn::Closed;
+        }
+        if self.requested.is_none() && !asked.is_empty() {
+            self.begin_request(asked);
+        } else if !asked.is_empty() {
+            // Who asks during a pass is answered by a pass of its own.
+            lock(&self.shared.orders).compact.extend(asked);
+        }
+        trim(&mut lock(&self.shared.engine).writer);
+        let mut busy = self.make_spare();
+        busy |= self.make_ballast();
+        let filling = [&self.spare, &self.ballast].into_iter().flatten();
+        let filling = filling.map(ZeroFill::done_bytes).sum();
+        self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
+        busy |= self.compact();
+        self.gauges();
+        let behind = busy && self.is_behind(self.shared.options.segment_bytes);
+        if self.shared.behind.swap(behind, Ordering::AcqRel) && !behind {
+            self.shared.wake_writer();
+        }
+        if busy { Turn::Busy } else { Turn::Idle }
+    }
+
+    /// A step of the compaction that runs, if one does: it needs no writer. Says whether it
+    /// goes on.
+    pub(super) fn go_on(&mut self) -> bool {
+        self.run.is_some() && self.compact()
     }
 
     /// Begins a pass. The active segment is sealed first, if it holds a dead byte.
@@ -153,7 +177,7 @@ impl Upkeep {
         );
     }
 
-    fn stop(mut self, asked: Vec<Arc<CompactSlot>>) {
+    fn stop(&mut self, asked: Vec<Arc<CompactSlot>>) {
         self.run = None;
         let requested = self.requested.take().map(|requested| requested.slots).unwrap_or_default();
         for slot in requested.into_iter().chain(asked) {
@@ -191,7 +215,7 @@ impl Upkeep {
             return Ok(None);
         }
         let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
-        let bytes = if room < bytes * 2 { SEGMENT_BYTES_MIN } else { bytes };
+        let bytes = if room < bytes * 2 { shared.env.scale.segment_bytes_min } else { bytes };
         if room < bytes {
             self.spare_not_before = self.now() + MAINTENANCE_EVERY;
             return Ok(None);

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::error::{Error, Result};
 use crate::record;
+use crate::sim::{Broken, broken};
 use crate::storage::wal::compact::MemoryCell;
 use crate::storage::wal::frame::{self, Header, Kind};
 use crate::storage::wal::knowledge::{Applied, Knowledge, Place};
@@ -112,6 +113,12 @@ impl<T> Committer<T> {
         }
     }
 
+    /// Whether a batch is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// Takes a batch. The one before must be done.
     pub fn begin(&mut self, groups: Vec<Group<T>>) {
         debug_assert!(self.groups.is_empty(), "a batch is under way");
@@ -168,7 +175,7 @@ impl<T> Committer<T> {
             Phase::Flush { then } => self.flush(writer, then)?,
             Phase::Rotate => self.rotate(writer)?,
             Phase::Sync => {
-                if self.durability == Durability::Always {
+                if self.durability == Durability::Always && !broken(Broken::AckBeforeSync) {
                     writer.sync()?;
                 }
                 Phase::Apply

@@ -1,7 +1,7 @@
 //! Opening: lock, recover, take v0.1.0 files over, start the threads.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::directory::Directory;
 use super::{Inner, Options, takeover};
@@ -13,6 +13,7 @@ use crate::record::Keys;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::recover::{RecoverOptions, Recovered, Recovery};
 use crate::storage::wal::report::RecoveryReport;
+use crate::sync::Mutex;
 
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -23,6 +24,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
         clock: Arc::clone(&options.clock),
         rng: Arc::clone(&options.rng),
         metrics: Arc::clone(&options.metrics),
+        scale: options.scale,
         dir: dir.to_owned(),
     });
     env.disk.create_dir(dir).map_err(|e| Error::io("make the data directory", dir, &e))?;
@@ -53,7 +55,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
 }
 
 fn check_options(options: &Options) -> Result<()> {
-    let (min, max) = (limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX);
+    let (min, max) = (options.scale.segment_bytes_min, limits::SEGMENT_BYTES_MAX);
     if (min..=max).contains(&options.segment_bytes) {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 use crate::episode::limits;
 use crate::metrics::Metrics;
+use crate::storage::wal::env::Scale;
 use crate::storage::wal::report::RecoveryMode;
 use crate::storage::wal::survey::RecoveryProgress;
 
@@ -21,6 +22,18 @@ pub enum Durability {
     Interval(Duration),
     /// Acknowledged means written; synced when the system likes.
     Never,
+}
+
+/// Who steps the engine's machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Drive {
+    /// Two threads of the store's own.
+    #[default]
+    Threads,
+    /// Its callers: whoever waits for a change makes it, and the rest is done by
+    /// [`Store::stepper`](crate::Store::stepper). Nothing happens by itself, so the same calls
+    /// give the same run.
+    Steps,
 }
 
 /// How a store is opened.
@@ -44,6 +57,10 @@ pub struct Options {
     pub compact_automatically: bool,
     /// Threads that read the log at recovery; 0 for as many as there are cores.
     pub recovery_threads: usize,
+    /// Sizes below the segment's; only simulations change them.
+    pub scale: Scale,
+    /// Who steps the engine.
+    pub drive: Drive,
     /// The disk.
     pub disk: Arc<dyn Disk>,
     /// The clock.
@@ -68,6 +85,8 @@ impl Default for Options {
             forget_erase_max: Duration::from_hours(24),
             compact_automatically: true,
             recovery_threads: 0,
+            scale: Scale::default(),
+            drive: Drive::Threads,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock::default()),
             rng: Arc::new(SystemRng),

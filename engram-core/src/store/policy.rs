@@ -5,10 +5,6 @@
 
 use crate::storage::wal::knowledge::Usage;
 
-/// Dead bytes below which garbage alone is no reason to run.
-pub const GARBAGE_BYTES_MIN: u64 = 64 << 10;
-/// Dead bytes in the active segment below which it is not sealed early.
-pub const ACTIVE_GARBAGE_BYTES_MIN: u64 = 256 << 10;
 /// Neighbours that are so small are worth joining once there are this many.
 const SMALL_NEIGHBOURS_MIN: usize = 8;
 
@@ -36,6 +32,10 @@ pub struct View {
 pub struct Bounds {
     /// Largest segment.
     pub segment_bytes_max: u64,
+    /// Dead bytes below which garbage alone is no reason to run.
+    pub garbage_bytes_min: u64,
+    /// Dead bytes in the active segment below which it is not sealed early.
+    pub active_garbage_bytes_min: u64,
     /// Forgotten bytes older than this moment (seconds since 1970) are due.
     pub forgotten_before: i64,
     /// Rewrite all that holds a dead byte, in segments of LSNs from the first to the last: one
@@ -82,8 +82,8 @@ fn garbage(views: &[View], bounds: &Bounds) -> Option<Job> {
         .enumerate()
         .filter(|(_, view)| view.eligible && view.usage.dead > 0)
         .max_by_key(|(_, view)| per_mille(view.usage))?;
-    let half_dead = per_mille(worst.usage) >= 500 && worst.usage.dead >= GARBAGE_BYTES_MIN;
-    let too_much = dead >= GARBAGE_BYTES_MIN && dead > live.saturating_div(3);
+    let half_dead = per_mille(worst.usage) >= 500 && worst.usage.dead >= bounds.garbage_bytes_min;
+    let too_much = dead >= bounds.garbage_bytes_min && dead > live.saturating_div(3);
     (half_dead || too_much).then(|| extend(views, at, bounds, "garbage"))
 }
 
@@ -147,8 +147,8 @@ fn join_small(views: &[View], bounds: &Bounds) -> Option<Job> {
 #[must_use]
 pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
     let due = active.forgotten_since.is_some_and(|since| since <= bounds.forgotten_before);
-    let garbage =
-        active.dead >= ACTIVE_GARBAGE_BYTES_MIN && active.dead > live_in_all.saturating_div(4);
+    let garbage = active.dead >= bounds.active_garbage_bytes_min
+        && active.dead > live_in_all.saturating_div(4);
     (active.dead > 0 && due) || garbage
 }
 
@@ -162,8 +162,13 @@ pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds =
-        Bounds { segment_bytes_max: 64 << 20, forgotten_before: 100, everything: None };
+    const BOUNDS: Bounds = Bounds {
+        segment_bytes_max: 64 << 20,
+        garbage_bytes_min: 64 << 10,
+        active_garbage_bytes_min: 256 << 10,
+        forgotten_before: 100,
+        everything: None,
+    };
 
     fn view(number: u32, live: u64, dead: u64) -> View {
         let usage = Usage { live, dead, forgotten_since: None };

@@ -8,7 +8,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::value::RawValue;
 
 use super::JsonError;
-use super::diagnose::{Fault, quote};
+use super::diagnose::{Fault, briefly, quote};
 use super::embedding::EmbeddingSeed;
 use super::field::Field;
 
@@ -222,7 +222,7 @@ pub(crate) fn parse_time(field: &str, text: &str) -> Result<Timestamp, JsonError
     text.parse().map_err(|error: jiff::Error| {
         JsonError::Malformed(super::Malformed {
             field: field.into(),
-            problem: format!("not a time: {error}; write + as %2B"),
+            problem: format!("not a time: {}; write + as %2B", briefly(&error.to_string())),
             bound: Field::RecordedAt.wanted().into(),
             value: quote(text),
         })

@@ -28,9 +28,9 @@ use super::survey::{RecoveryProgress, Surveyed, scan};
 use crate::disk::{File, Open, write_all_at};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::record::SCHEMA;
+use crate::sim::{Broken, broken};
 
-/// Bytes read in one step.
-const STEP_BYTES: u64 = 1 << 20;
 /// Frames whose positions are swapped under one lock.
 const SWAP_FRAMES: usize = 1024;
 
@@ -195,7 +195,7 @@ impl Compaction {
             Phase::Examine(at) => self.examine(at)?,
             Phase::Copy(at, reader) => {
                 let next = self.copy(at, reader, memory)?;
-                moved = STEP_BYTES;
+                moved = self.env.scale.step_bytes;
                 next
             }
             Phase::Seal => self.seal()?,
@@ -228,9 +228,9 @@ impl Compaction {
         let file_bytes = file.len().map_err(|e| Error::io("measure", path, &e))?;
         Ok(Surveyed {
             name: input.name,
-            header: ReadHeader { header: input.header, bad: [false; 2] },
+            header: ReadHeader { header: input.header, bad: [false; 2], unreadable: [false; 2] },
             file_bytes,
-            position: Position::Followed { next_start: input.end + 1, cut: false },
+            position: Position::Followed { next_start: input.end + 1, cut: None },
             file,
         })
     }
@@ -294,7 +294,7 @@ impl Compaction {
             Box::new(SpanReader::new(file, bytes, scanner, false))
         };
         let path = self.env.wal_path(&input.name.file_name());
-        let until = reader.offset() + STEP_BYTES;
+        let until = reader.offset() + self.env.scale.step_bytes;
         while reader.offset() < until {
             let item = reader.next_span().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
             let Some(item) = item else {
@@ -342,6 +342,11 @@ impl Compaction {
         {
             fate = Fate::Live;
         }
+        if broken(Broken::UndecodableDropped) && header.schema > SCHEMA
+            || broken(Broken::UnknownDropped) && fate == Fate::Unexplained
+        {
+            fate = Fate::Dead(Reason::NothingOlder);
+        }
         match fate {
             Fate::Dead(_) => {
                 memory.read(&mut |knowledge| knowledge.note_dropped(header, &mut self.dropped));
@@ -363,7 +368,7 @@ impl Compaction {
         self.buffer.extend_from_slice(payload);
         self.kept.push((frame, u32::try_from(offset).unwrap_or(u32::MAX)));
         self.stats.frames_kept += 1;
-        if self.buffer.len() as u64 >= STEP_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() as u64 >= self.env.scale.step_bytes { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -419,7 +424,10 @@ impl Compaction {
         let path = self.env.wal_path(&self.name.file_name());
         let disk = self.env.disk.as_ref();
         let renamed = disk.rename(&self.temporary(), &path);
-        if let Err(e) = renamed.and_then(|()| disk.sync_dir(&self.env.wal_dir())) {
+        if let Err(e) = renamed.and_then(|()| {
+            let early = broken(Broken::InputsRemovedEarly);
+            if early { Ok(()) } else { disk.sync_dir(&self.env.wal_dir()) }
+        }) {
             // It is complete and may stay; a later run over this range must replace it too.
             self.segments.note_unsettled(&self.header);
             return Err(Error::io("give a rewritten segment its name", path, &e));

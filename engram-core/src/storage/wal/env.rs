@@ -6,7 +6,33 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, Rng};
 use crate::disk::Disk;
+use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::metrics::Metrics;
+
+/// Sizes that a log is made of. A simulation makes them smaller, so that a small world reaches
+/// what a large log reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// The smallest segment, and the unit in which the next one grows.
+    pub segment_bytes_min: u64,
+    /// Bytes that compaction reads, and zero-filling writes, in one step; at most 1 MiB.
+    pub step_bytes: u64,
+    /// Dead bytes below which garbage alone is no reason to compact.
+    pub garbage_bytes_min: u64,
+    /// Dead bytes below which the active segment is not sealed early.
+    pub active_garbage_bytes_min: u64,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self {
+            segment_bytes_min: SEGMENT_BYTES_MIN,
+            step_bytes: 1 << 20,
+            garbage_bytes_min: 64 << 10,
+            active_garbage_bytes_min: 256 << 10,
+        }
+    }
+}
 
 /// The seams, and the data directory.
 #[derive(Debug, Clone)]
@@ -19,6 +45,8 @@ pub struct Env {
     pub rng: Arc<dyn Rng>,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
+    /// Sizes.
+    pub scale: Scale,
     /// The data directory.
     pub dir: PathBuf,
 }

@@ -98,8 +98,8 @@ fn by_number(facts: &SegmentFacts, position: Position, judgement: &mut Judgement
     }
     let mut behind: Vec<Loss> = runs.collect();
     let last = match position {
-        Position::Followed { next_start, cut } if cut || !behind.is_empty() => {
-            next_start.saturating_sub(1)
+        Position::Followed { next_start, cut } if cut.is_some() || !behind.is_empty() => {
+            cut.unwrap_or(next_start).saturating_sub(1)
         }
         // Nothing here may have held them: a file is missing.
         Position::Followed { .. } => before,

@@ -5,8 +5,9 @@
 
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::losses::name_losses;
-use super::segment::{Footer, Listed, SegmentHeader, SegmentName};
+use super::segment::{Footer, LSN_MAX, Listed, SegmentHeader, SegmentName};
 use super::verdict::{Place, Seen, Verdict, verdict};
+use crate::sim::{Broken, broken};
 
 /// An inclusive range of LSNs.
 pub type LsnRange = (u64, u64);
@@ -117,6 +118,9 @@ pub struct Judgement {
     pub tail_end: u64,
     /// LSNs of intact frames in the tail.
     pub tail_lsns: Vec<u64>,
+    /// Of a segment that was cut: where the tail still stands, its first byte and the one behind
+    /// its last.
+    pub cut_tail: Option<(u64, u64)>,
     /// Spans of another life.
     pub stale: u64,
     /// The footer is missing though the segment is finished.
@@ -128,12 +132,12 @@ pub struct Judgement {
 /// Where the segment stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// Another segment follows: its first LSN, and whether it says that this one was cut.
+    /// Another segment follows: its first LSN, and from which LSN on it says that this one was cut.
     Followed {
         /// The next segment's first LSN.
         next_start: u64,
-        /// What follows this segment's range means nothing.
-        cut: bool,
+        /// What would follow here from this LSN on was set aside as a tail.
+        cut: Option<u64>,
     },
     /// The last one.
     Last,
@@ -145,7 +149,7 @@ impl Position {
     pub fn last_lsn_allowed(self) -> u64 {
         match self {
             Self::Followed { next_start, .. } => next_start.saturating_sub(1),
-            Self::Last => u64::MAX.saturating_sub(1),
+            Self::Last => LSN_MAX,
         }
     }
 }
@@ -160,6 +164,9 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
         let before = last_before(facts, span.offset);
         let expected = next_lsn(facts, before);
         if ends_a_cut(position, expected) {
+            let start = judgement.cut_tail.map(|(start, _)| start);
+            let start = start.or((span.seen == Seen::Bad).then_some(span.offset));
+            judgement.cut_tail = start.map(|start| (start, span.end()));
             continue;
         }
         let place = Place { active, beyond_synced: expected > facts.synced, in_tail };
@@ -193,9 +200,9 @@ fn ends_in_damage<'a>(frames: &[FramePlace], judgement: &'a Judgement) -> Option
     last.filter(|loss| frames.last().is_none_or(|frame| frame.offset < loss.offset))
 }
 
-/// Whether bytes after `expected` in a cut segment lie beyond its range.
+/// Whether bytes of a cut segment that begin with `expected` are of its tail.
 fn ends_a_cut(position: Position, expected: u64) -> bool {
-    matches!(position, Position::Followed { next_start, cut: true } if expected >= next_start)
+    matches!(position, Position::Followed { cut: Some(from), .. } if expected >= from)
 }
 
 /// Adds a bad span, joining it to the run that it continues.
@@ -244,7 +251,7 @@ pub fn gap_after(
     judgement: &Judgement,
     position: Position,
 ) -> Option<LsnRange> {
-    let Position::Followed { next_start, cut: false } = position else {
+    let Position::Followed { next_start, cut: None } = position else {
         // A segment that cut this one says where its range ends.
         return None;
     };
@@ -315,10 +322,13 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     let kept: Vec<FramePlace> =
         facts.frames.iter().filter(|frame| frame.offset < tail_start).copied().collect();
     let quiet = judgement.tail_start.is_none() && judgement.damaged.is_empty();
-    if let Some(last) = kept.last().filter(|last| quiet && last.complete_mark) {
+    if let Some(last) = kept
+        .last()
+        .filter(|last| quiet && (last.complete_mark || broken(Broken::SurvivorsNotRewritten)))
+    {
         return Continue::Same {
             offset: last.end(),
-            next_lsn: last.lsn.saturating_add(1),
+            next_lsn: next_lsn(facts, last.lsn),
             mark_offset: last.offset,
         };
     }
@@ -341,6 +351,7 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     // What stands behind the last frame may have held as many as there is room for.
     let tail_end = judgement.tail_start.map(|_| judgement.tail_end);
     let unknown_end = tail_end.or(ends_in_damage(&kept, judgement).map(Loss::end));
+    let unknown_end = unknown_end.filter(|_| !broken(Broken::LsnReused));
     let skipped = unknown_end.map(|end| {
         let known_end = kept.last().map_or(super::segment::FRAMES_START, FramePlace::end);
         let room = end.saturating_sub(known_end);
@@ -460,9 +471,9 @@ mod tests {
     fn what_follows_the_range_of_a_cut_segment_means_nothing() {
         let mut facts = facts(&[(1, 0), (2, 1)], 2);
         facts.odd.push(bad(2));
-        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: true });
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: Some(3) });
         assert!(judgement.damaged.is_empty() && judgement.unsealed);
-        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: false });
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: None });
         assert_eq!(judgement.damaged.len(), 1);
         assert_eq!(judgement.damaged[0].entries, 0);
     }

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use super::env::{Env, remove_if_there};
 use super::segment::{SPARE_NAME, TEMPORARY_SUFFIX};
 use crate::disk::{File, Open, write_all_at};
-use crate::episode::limits::SEGMENT_BYTES_MIN;
 
-/// Bytes written in one step.
-pub const STEP_BYTES: usize = 1 << 20;
-static ZEROS: [u8; STEP_BYTES] = [0; STEP_BYTES];
+/// Most bytes written in one step.
+const STEP_BYTES_MAX: usize = 1 << 20;
+static ZEROS: [u8; STEP_BYTES_MAX] = [0; STEP_BYTES_MAX];
 
 /// A file full of zeros, synced.
 #[derive(Debug)]
@@ -66,7 +65,7 @@ impl ZeroFill {
     /// # Errors
     /// What the disk said.
     pub fn step(mut self, env: &Env) -> io::Result<Filled> {
-        match self.fill_some() {
+        match self.fill_some(env.scale.step_bytes) {
             Ok(()) if self.done == self.spare.bytes => Ok(Filled::Done(self.spare)),
             Ok(()) => Ok(Filled::More(self)),
             Err(e) => {
@@ -76,9 +75,9 @@ impl ZeroFill {
         }
     }
 
-    fn fill_some(&mut self) -> io::Result<()> {
-        let left = self.spare.bytes - self.done;
-        let now = usize::try_from(left).unwrap_or(usize::MAX).min(STEP_BYTES);
+    fn fill_some(&mut self, step_bytes: u64) -> io::Result<()> {
+        let left = (self.spare.bytes - self.done).min(step_bytes);
+        let now = usize::try_from(left).unwrap_or(usize::MAX).min(STEP_BYTES_MAX);
         write_all_at(self.spare.file.as_ref(), &ZEROS[..now], self.done)?;
         self.done += now as u64;
         if self.done == self.spare.bytes { self.spare.file.sync() } else { Ok(()) }
@@ -106,8 +105,8 @@ pub fn urgent_spare_name() -> String {
 
 /// How large the next segment is: a small log takes little disk, a large one few files.
 #[must_use]
-pub fn next_segment_bytes(log_bytes: u64, max: u64) -> u64 {
-    (log_bytes / 2).next_power_of_two().clamp(SEGMENT_BYTES_MIN, max.max(SEGMENT_BYTES_MIN))
+pub fn next_segment_bytes(log_bytes: u64, min: u64, max: u64) -> u64 {
+    (log_bytes / 2).next_power_of_two().clamp(min, max.max(min))
 }
 
 #[cfg(test)]
@@ -116,9 +115,9 @@ mod tests {
 
     #[test]
     fn segments_grow_with_the_log_between_their_bounds() {
-        assert_eq!(next_segment_bytes(0, 64 << 20), 1 << 20);
-        assert_eq!(next_segment_bytes(8 << 20, 64 << 20), 4 << 20);
-        assert_eq!(next_segment_bytes(1 << 40, 64 << 20), 64 << 20);
-        assert_eq!(next_segment_bytes(1 << 40, 1 << 20), 1 << 20);
+        assert_eq!(next_segment_bytes(0, 1 << 20, 64 << 20), 1 << 20);
+        assert_eq!(next_segment_bytes(8 << 20, 1 << 20, 64 << 20), 4 << 20);
+        assert_eq!(next_segment_bytes(1 << 40, 1 << 20, 64 << 20), 64 << 20);
+        assert_eq!(next_segment_bytes(1 << 40, 1 << 20, 1 << 20), 1 << 20);
     }
 }

@@ -9,6 +9,7 @@
 
 use super::bytes::wide;
 use super::frame::{self, HEADER_BYTES, Header, Kind, MAGIC, PAYLOAD_BYTES_MAX};
+use crate::sim::{Broken, broken};
 
 /// What stands at one place of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Scanner {
     offset: u64,
     /// Where to look for the next header while passing over bad bytes.
     gap: Option<Gap>,
+    /// Where the zeros begin that were seen up to the end, behind bad bytes.
+    zeros: Option<u64>,
     sealed: bool,
 }
 
@@ -77,7 +80,7 @@ impl Scanner {
     #[must_use]
     pub fn new(salt: u64, first: u64, last: u64, offset: u64) -> Self {
         let last_lsn = first.saturating_sub(1);
-        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, sealed: false }
+        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, zeros: None, sealed: false }
     }
 
     /// The offset that the window given to [`Scanner::next`] must begin at.
@@ -91,6 +94,9 @@ impl Scanner {
     pub fn next(&mut self, window: &[u8], at_end: bool) -> Step {
         if let Some(gap) = self.gap.take() {
             return self.resync(gap, window, at_end);
+        }
+        if let Some(offset) = self.zeros.take() {
+            return Step::Found { offset, span: Span::End };
         }
         if self.sealed {
             // What follows a footer is the rest of a cut or untrimmed file, and means nothing.
@@ -111,7 +117,8 @@ impl Scanner {
 
     /// Whether a header with a right checksum may be one of this segment's.
     fn believes(&self, header: &Header) -> bool {
-        header.salt == self.salt && (header.kind == Kind::FOOTER || in_bounds(header))
+        let own = header.salt == self.salt || broken(Broken::SaltIgnored);
+        own && (header.kind == Kind::FOOTER || in_bounds(header))
     }
 
     /// A header of another life: passed over with its payload if that is intact too. Otherwise its
@@ -151,7 +158,8 @@ impl Scanner {
         } else {
             self.last_lsn = header.lsn;
         }
-        if frame::crc(payload) != header.payload_crc {
+        let right = frame::crc(payload) == header.payload_crc;
+        if !(right || broken(Broken::PayloadChecksumIgnored)) {
             return Step::Found { offset, span: Span::Bad { bytes, header: Some(header) } };
         }
         Step::Found { offset, span: Span::Frame(header) }
@@ -220,7 +228,12 @@ impl Scanner {
             self.offset = end;
             return Step::Found { offset: gap.start, span: Span::End };
         }
-        self.end_gap(gap, gap.nonzero_end)
+        let zeros = gap.nonzero_end;
+        let found = self.end_gap(gap, zeros);
+        // The zeros were seen: the window never moves back to see them again.
+        self.offset = end;
+        self.zeros = (zeros < end).then_some(zeros);
+        found
     }
 }
 
@@ -266,6 +279,7 @@ mod tests {
             key: lsn,
             space_key: 0,
             payload_crc: frame::crc(payload),
+            reserved: [0; 4],
         };
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(payload);
@@ -361,6 +375,26 @@ mod tests {
         assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67 })));
         let repeated = [frame_of(5, SALT, b"a"), frame_of(5, SALT, b"b")].concat();
         assert!(matches!(scan(&repeated, 4096)[1].1, Span::Stale { .. }));
+    }
+
+    /// It did, by more than the window that its reader held: a subtraction overflowed there.
+    #[test]
+    fn the_window_never_moves_back() {
+        let bytes = [frame_of(1, SALT, b"a"), vec![7; 100], vec![0; 3000]].concat();
+        let mut scanner = Scanner::new(SALT, 1, u64::MAX, 0);
+        let (mut spans, mut start, mut length) = (Vec::new(), 0, 256);
+        loop {
+            assert!(scanner.window_start() >= start, "{start}");
+            start = scanner.window_start();
+            let at = usize::try_from(start).unwrap();
+            let end = (at + length).min(bytes.len());
+            match scanner.next(&bytes[at..end], end == bytes.len()) {
+                Step::Found { offset, span } => spans.push((offset, span)),
+                Step::Need(n) => length = n.min(256),
+                Step::Done => break,
+            }
+        }
+        assert_eq!(spans[1..], [(65, Span::Bad { bytes: 100, header: None }), (165, Span::End)]);
     }
 
     #[test]

@@ -8,12 +8,17 @@ use super::frame::{self, Codec, Header, Kind};
 
 /// The version of this format.
 pub const FORMAT_VERSION: u32 = 1;
+/// The first version that there was.
+const FORMAT_VERSION_MIN: u32 = 1;
 /// The first bytes of each header copy.
 pub const MAGIC: [u8; 8] = *b"ENGRAMWL";
 /// Bytes of one header copy: a sector, so that it is never torn.
 pub const HEADER_COPY_BYTES: usize = 512;
 /// Where the copies stand: in different 4 KiB blocks.
 pub const HEADER_OFFSETS: [u64; 2] = [0, 4096];
+/// The highest LSN. No log reaches it, so what claims more was made to mislead, and no sum of an
+/// LSN and a few more overflows.
+pub const LSN_MAX: u64 = 1 << 62;
 /// Where frames begin.
 pub const FRAMES_START: u64 = 8192;
 /// The same, for buffers.
@@ -117,11 +122,14 @@ impl SegmentHeader {
         if version > FORMAT_VERSION {
             return Some(HeaderCopy::TooNew(version));
         }
+        if version < FORMAT_VERSION_MIN {
+            return None;
+        }
         let identity =
             Identity { store: part::<16, 16, _>(bytes), secret: part::<32, 16, _>(bytes) };
         let skipped = [part::<88, 8, _>(bytes), part::<96, 8, _>(bytes)].map(u64::from_le_bytes);
         let flags = u32::from_le_bytes(part::<104, 4, _>(bytes));
-        Some(HeaderCopy::Good(Self {
+        let header = Self {
             identity,
             salt: u64::from_le_bytes(part::<48, 8, _>(bytes)),
             start: u64::from_le_bytes(part::<56, 8, _>(bytes)),
@@ -131,7 +139,24 @@ impl SegmentHeader {
             skipped: skipped.into(),
             cut: flags & FLAG_CUT != 0,
             accepted_loss: flags & FLAG_ACCEPTED_LOSS != 0,
-        }))
+        };
+        let lsns = [header.start, header.end, header.synced, header.skipped.1];
+        let sane = lsns.iter().chain([&header.generation]).all(|number| *number <= LSN_MAX);
+        sane.then_some(HeaderCopy::Good(header))
+    }
+
+    /// The name of the file that this is the header of.
+    #[must_use]
+    pub fn name(&self) -> SegmentName {
+        let rewritten = (self.generation > 0).then_some((self.end, self.generation));
+        SegmentName { start: self.start, rewritten }
+    }
+
+    /// From which LSN on it cut the tail off the segment before, if it did.
+    #[must_use]
+    pub fn cut_from(self) -> Option<u64> {
+        let skipped = Some(self.skipped.0).filter(|&first| first != 0).unwrap_or(self.start);
+        self.cut.then_some(self.start.min(skipped))
     }
 
     /// Whether an LSN was skipped.
@@ -219,8 +244,11 @@ impl FileName {
             [start, end, generation] => SegmentName { start, rewritten: Some((end, generation)) },
             _ => return None,
         };
-        // One name a segment: no sign, no zero too many.
-        (parsed.file_name() == name).then_some(Self::Segment(parsed))
+        // One name a segment: no sign, no zero too many. LSNs begin at 1, and a range is of some of them.
+        let start = parsed.start;
+        let end = parsed.rewritten.map_or(start, |(end, _)| end);
+        let holds_some = 0 < start && start <= end && end <= LSN_MAX;
+        (holds_some && parsed.file_name() == name).then_some(Self::Segment(parsed))
     }
 }
 
@@ -345,6 +373,7 @@ impl FooterBuilder {
             key: 0,
             space_key: 0,
             payload_crc: frame::crc(&payload),
+            reserved: [0; 4],
         };
         let mut bytes = header.encode().to_vec();
         bytes.append(&mut payload);
@@ -464,6 +493,16 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::TooNew(9));
     }
 
+    /// Version 0 was taken for version 1.
+    #[test]
+    fn a_format_that_never_was_is_no_header() {
+        let mut bytes = header().encode();
+        put(&mut bytes, 12, &0u32.to_le_bytes());
+        let checksum = copy_crc(&bytes);
+        put(&mut bytes, 8, &checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::Bad);
+    }
+
     #[test]
     fn names_read_back_and_foreign_ones_are_foreign() {
         for name in [
@@ -497,6 +536,22 @@ mod tests {
         }
     }
 
+    /// A file of such a name made the log miss "LSNs 0 to 0", a loss that nobody could accept.
+    #[test]
+    fn a_name_that_holds_no_lsn_is_foreign() {
+        let beyond = LSN_MAX + 1;
+        for (start, rewritten) in [
+            (0, None),
+            (0, Some((3, 1))),
+            (5, Some((4, 1))),
+            (beyond, None),
+            (5, Some((beyond, 1))),
+        ] {
+            let name = SegmentName { start, rewritten }.file_name();
+            assert_eq!(FileName::parse(&name), None, "{name}");
+        }
+    }
+
     #[test]
     fn a_footer_lists_each_frame_and_says_how_large_it_will_be() {
         let mut builder = FooterBuilder::default();
@@ -514,6 +569,7 @@ mod tests {
                 key: lsn * 1_000_003,
                 space_key: 1,
                 payload_crc: 5,
+                reserved: [0; 4],
             };
             let bound = builder.bytes_with_one_more();
             let offset = FRAMES_START + lsn * 100;

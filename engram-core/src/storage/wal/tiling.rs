@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::plan::LsnRange;
 use super::segment::SegmentName;
+use crate::sim::{Broken, broken};
 
 /// How the log's files lie beside each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +25,9 @@ pub struct Tiling {
 #[must_use]
 pub fn tile(mut names: Vec<SegmentName>) -> Tiling {
     names.sort_by_key(|name| (std::cmp::Reverse(name.generation()), name.start));
+    if broken(Broken::GenerationReversed) {
+        names.reverse();
+    }
     let mut tiling = Tiling::default();
     let mut kept: BTreeMap<u64, SegmentName> = BTreeMap::new();
     for name in names {

@@ -4,6 +4,8 @@
 //! ([`super::plan`]).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
+use crate::sim::{Broken, broken};
+
 /// What stands there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Seen {
@@ -68,7 +70,7 @@ pub fn verdict(seen: Seen, place: Place) -> Verdict {
         Seen::Frame { decodable: true } => Verdict::Frame,
         Seen::Frame { decodable: false } => Verdict::Undecodable,
         Seen::Stale => Verdict::Stale,
-        Seen::Bad if active && beyond_synced => Verdict::Tail,
+        Seen::Bad if active && (beyond_synced || broken(Broken::DamageCutAsTail)) => Verdict::Tail,
         Seen::Bad => Verdict::Damaged,
     }
 }

@@ -21,9 +21,8 @@ use super::segment::{
 };
 use super::segments::{Segment, Segments};
 use crate::disk::{File, write_all_at};
-use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::error::{Error, Result};
-use crate::record::SCHEMA;
+use crate::sim::{Broken, broken, schema};
 
 /// Room at a segment's end that only forgets may use while there is no next segment.
 pub const FORGET_RESERVE_BYTES: u64 = 1 << 20;
@@ -190,7 +189,7 @@ impl Writer {
     #[must_use]
     pub fn next_segment_bytes(&self) -> u64 {
         let log_bytes: u64 = self.segments.list().iter().map(|segment| segment.bytes).sum();
-        next_segment_bytes(log_bytes, self.segment_bytes_max)
+        next_segment_bytes(log_bytes, self.env.scale.segment_bytes_min, self.segment_bytes_max)
     }
 
     /// Poisons the writer, as a panicking driver must.
@@ -240,13 +239,14 @@ impl Writer {
             length: u32::try_from(new.payload.len()).unwrap_or(u32::MAX),
             kind: new.kind,
             codec: Codec::PLAIN,
-            schema: SCHEMA,
+            schema: schema(),
             lsn: self.next_lsn,
             synced: self.synced_lsn,
             salt: self.active.header.salt,
             key: new.key,
             space_key: new.space_key,
             payload_crc: new.payload_crc,
+            reserved: [0; 4],
         };
         self.buffer.extend_from_slice(&header.encode());
         self.buffer.extend_from_slice(new.payload);
@@ -351,7 +351,9 @@ impl Writer {
             return Ok(());
         }
         let before = self.env.clock.elapsed();
-        if let Err(e) = self.active.file.sync() {
+        if let Err(e) = self.active.file.sync()
+            && !broken(Broken::FailedSyncIgnored)
+        {
             let name = self.active_name();
             return Err(self.poison(format!("syncing {name} failed: {e}")));
         }
@@ -409,7 +411,8 @@ impl Writer {
     /// a frame of any size.
     fn urgent_spare(&mut self, wanted: u64) -> Result<Spare> {
         let name = urgent_spare_name();
-        let wanted = wanted.next_multiple_of(SEGMENT_BYTES_MIN).max(SEGMENT_BYTES_MIN);
+        let min = self.env.scale.segment_bytes_min;
+        let wanted = wanted.next_multiple_of(min).max(min);
         for bytes in [self.next_segment_bytes().max(wanted), wanted] {
             let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(u64::MAX);
             if available < bytes {
@@ -438,7 +441,8 @@ impl Writer {
     #[must_use]
     pub fn full_error(&self) -> Error {
         let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(0);
-        Error::DiskFull { available, needed: SEGMENT_BYTES_MIN, dir: self.env.dir.clone() }
+        let needed = self.env.scale.segment_bytes_min;
+        Error::DiskFull { available, needed, dir: self.env.dir.clone() }
     }
 
     fn set_full(&mut self, full: bool) {

@@ -3,6 +3,7 @@
 
 use super::{Directory, earliest, index};
 use crate::record::Known;
+use crate::sim::{Broken, broken};
 use crate::storage::wal::frame::{Header, Kind};
 use crate::storage::wal::knowledge::{Applied, Dropped, Fate, Knowledge, Place, Reason, Usage};
 
@@ -56,7 +57,12 @@ impl Knowledge for Directory {
                 Some(tomb) if tomb.lsn > header.lsn => Fate::Dead(Reason::SupersededBy(tomb.lsn)),
                 Some(tomb) if tomb.lsn == header.lsn => {
                     let gone = dropped.by_key.get(&header.key).copied().unwrap_or(0);
-                    if tomb.older > gone { Fate::Live } else { Fate::Dead(Reason::NothingOlder) }
+                    let early = broken(Broken::TombstoneDroppedEarly);
+                    if tomb.older > gone && !early {
+                        Fate::Live
+                    } else {
+                        Fate::Dead(Reason::NothingOlder)
+                    }
                 }
                 _ => Fate::Dead(Reason::NothingOlder),
             };
@@ -75,7 +81,11 @@ impl Knowledge for Directory {
                     Fate::Dead(Reason::SupersededBy(entry.lsn))
                 }
                 // An older version of what was lost to damage; that was named already.
-                None if self.orphans.contains_key(&header.key) => Fate::Live,
+                None if self.orphans.contains_key(&header.key)
+                    && !broken(Broken::UnknownDropped) =>
+                {
+                    Fate::Live
+                }
                 _ => Fate::Unexplained,
             },
             Kind::SPACE_DEFINED => match self.space(header.space_key).and_then(|s| s.defined) {

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
-use crate::episode::limits::SEGMENT_BYTES_MIN;
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
+use crate::storage::wal::plan::{Continue, Cut, Judgement, LsnRange, go_on};
 use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
-use crate::storage::wal::read::{HeaderRead, read_header};
+use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
+use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
     BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
-    SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
+    LSN_MAX, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
 use crate::storage::wal::survey::{Contents, Fact, Surveyed};
@@ -103,7 +103,8 @@ impl Recovery {
 
     /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
     pub(super) fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
-        let keep = self.quarantine_damage(judged);
+        let mut keep = self.quarantine_damage(judged);
+        keep |= self.quarantine_tail(judged)?;
         self.repair_header(&judged.surveyed)?;
         let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;
@@ -177,7 +178,20 @@ impl Recovery {
 
     /// Writes a damaged header copy again from the good one.
     fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        for offset in self.quarantine_header(surveyed) {
+            let target = self.env.disk.open(&path, Open::Write)?;
+            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
+            target.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Copies the damaged copies of a header to the quarantine. Gives where those stand that are
+    /// there now.
+    fn quarantine_header(&mut self, surveyed: &Surveyed) -> Vec<u64> {
         let file = surveyed.name.file_name();
+        let mut kept_at = Vec::new();
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
             if !surveyed.header.bad[copy] {
                 continue;
@@ -191,23 +205,17 @@ impl Recovery {
                 salt: Some(surveyed.header.header.salt),
             };
             let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
-            let stays = kept.is_err();
-            if let Err(e) = &kept {
-                tracing::warn!(
+            match &kept {
+                Ok(_) => kept_at.push(offset),
+                Err(e) => tracing::warn!(
                     file,
                     cause = %e,
                     "the quarantine cannot be written; a damaged header stays where it is"
-                );
+                ),
             }
             self.note(header_incident(&self.env, surveyed, offset, kept.ok()));
-            if stays {
-                continue;
-            }
-            let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
-            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
-            target.sync()?;
         }
-        Ok(())
+        kept_at
     }
 
     pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
@@ -283,11 +291,17 @@ impl Recovery {
         cut: Cut,
     ) -> io::Result<Writer> {
         let mut keep = self.quarantine_damage(&last);
-        keep |= self.quarantine_tail(&last);
+        keep |= self.quarantine_tail(&last)?;
+        // A new segment of the same first LSN will take this file's place, header and all.
+        let goes = cut.start == last.facts.header.start;
+        if goes {
+            let bad = last.surveyed.header.bad.iter().filter(|bad| **bad).count();
+            keep |= self.quarantine_header(&last.surveyed).len() < bad;
+        }
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
-        let stay_in_place = keep && cut.start == last.facts.header.start;
+        let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let mut new = NewSegment {
             start: cut.start,
@@ -328,7 +342,9 @@ impl Recovery {
                 self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
             last.facts.footer = None;
         }
-        self.repair_header(&last.surveyed)?;
+        if !goes {
+            self.repair_header(&last.surveyed)?;
+        }
         last.facts.frames.retain(|f| f.offset < cut.keep_end);
         let needs_rewrite = !last.judgement.damaged.is_empty();
         self.register(&last, needs_rewrite, keep);
@@ -350,24 +366,16 @@ impl Recovery {
         // Its own first LSN names the file that stays.
         let start = first_skipped.max(last.facts.header.start + 1);
         let next_lsn = cut.next_lsn.max(start);
-        let skipped = (start < next_lsn).then(|| (start, next_lsn - 1));
+        let skipped = (first_skipped < next_lsn).then(|| (first_skipped, next_lsn - 1));
         let keep_end = cut.copy_end.max(cut.keep_end);
         Ok(Cut { keep_end, start, copy_start: keep_end, copy_end: keep_end, skipped, next_lsn })
     }
 
-    /// Says whether the tail must stay in place.
-    fn quarantine_tail(&mut self, last: &Judged) -> bool {
-        let Some(start) = last.judgement.tail_start else { return false };
-        let file = last.facts.name.file_name();
-        let keep = Keep {
-            file: &file,
-            offset: start,
-            bytes: last.judgement.tail_end - start,
-            verdict: IncidentKind::Tail,
-            restorable: last.judgement.tail_lsns.clone(),
-            salt: Some(last.facts.header.salt),
-        };
-        let kept = self.quarantine.keep(last.surveyed.file.as_ref(), &keep);
+    /// Copies a tail to the quarantine. Says whether it must stay in place.
+    fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
+        let file = judged.facts.name.file_name();
+        let Some(keep) = self.tail_of(judged, &file)? else { return Ok(false) };
+        let kept = self.quarantine.keep(judged.surveyed.file.as_ref(), &keep);
         if let Err(e) = &kept {
             tracing::warn!(
                 file,
@@ -376,9 +384,47 @@ impl Recovery {
             );
         }
         let stays = kept.is_err();
-        let incident = tail_incident(&self.env, last, kept.ok());
+        let incident = tail_incident(&self.env, &keep, kept.ok());
         self.note(incident);
-        stays
+        Ok(stays)
+    }
+
+    /// The tail of a segment, if it is to be kept: of the last one, or of one that was cut and not
+    /// sealed, whose copy is missing since the quarantine could not be written then.
+    pub(super) fn tail_of<'a>(
+        &self,
+        judged: &Judged,
+        file: &'a str,
+    ) -> io::Result<Option<Keep<'a>>> {
+        let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
+        let salt = judged.facts.header.salt;
+        let cut_tail = cut_tail.filter(|_| judged.reseal.is_some());
+        let ((start, end), restorable) = if let &Some(start) = tail_start {
+            ((start, *tail_end), tail_lsns.clone())
+        } else if let Some((start, tail_end)) = cut_tail
+            && !self.quarantine.has_tail_of(file, salt)
+        {
+            let scanner = Scanner::new(salt, *end, LSN_MAX, start);
+            let source = Arc::clone(&judged.surveyed.file);
+            let mut reader = SpanReader::new(source, tail_end, scanner, true);
+            let mut lsns = Vec::new();
+            while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
+                if let Span::Frame(header) = item.span {
+                    lsns.push(header.lsn);
+                }
+            }
+            ((start, tail_end), lsns)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Keep {
+            file,
+            offset: start,
+            bytes: end - start,
+            verdict: IncidentKind::Tail,
+            restorable,
+            salt: Some(salt),
+        }))
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
@@ -424,8 +470,9 @@ impl Recovery {
         }
         let offset = bytes.len() as u64;
         let log_bytes = self.report.bytes_scanned;
-        let wanted = next_segment_bytes(log_bytes, self.options.segment_bytes_max);
-        let least = (offset + footer.bytes_with_one_more()).next_multiple_of(SEGMENT_BYTES_MIN);
+        let min = env.scale.segment_bytes_min;
+        let wanted = next_segment_bytes(log_bytes, min, self.options.segment_bytes_max);
+        let least = (offset + footer.bytes_with_one_more()).next_multiple_of(min);
         let name = SegmentName { start: new.start, rewritten: None }.file_name();
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
         let spare = make_room(env, &temporary, [wanted.max(least), least])?;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use engram_core::record::{self, Record};
+use engram_core::storage::wal::footer::Footer;
 use engram_core::storage::wal::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
 use engram_core::storage::wal::segment::{
-    FRAMES_START, FileName, Footer, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
+    FRAMES_START, FileName, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
     SegmentName,
 };
 use engram_core::storage::wal::tiling::tile;

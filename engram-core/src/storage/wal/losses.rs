@@ -11,11 +11,12 @@
 use std::collections::BTreeSet;
 
 use super::bytes::wide;
+use super::footer::{Footer, Listed};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::plan::{
     FramePlace, Judgement, Loss, LsnRange, Position, SegmentFacts, last_before, next_lsn, push_lsn,
 };
-use super::segment::{Footer, Listed, SegmentHeader};
+use super::segment::SegmentHeader;
 use super::verdict::Seen;
 
 /// Says of each run of damage which LSNs and records it cost, and adds what was lost without one.

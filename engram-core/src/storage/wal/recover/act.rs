@@ -11,6 +11,7 @@ use super::incidents::{damage_incident, header_incident, missing_incident, tail_
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
+use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
@@ -21,8 +22,8 @@ use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
-    BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
-    LSN_MAX, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
+    BALLAST_NAME, FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, LSN_MAX,
+    SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
 use crate::storage::wal::survey::{Contents, Fact, Surveyed};

@@ -3,7 +3,7 @@
 //! The code is the product's own; its threads and locks are shuttle's (`engram_core`'s feature
 //! `shuttle`), which runs one thread at a time and chooses which. A law that waits for ever fails
 //! as a deadlock. Each disk call is a moment at which others may run. See `race/mod.rs`.
-#![expect(clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::panic, reason = "tests")]
 
 mod race;
 mod support;
@@ -70,7 +70,7 @@ fn all<T: 'static>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
 
 #[test]
 fn of_writers_that_race_for_one_id_one_wins_and_each_sees_its_own() {
-    explore(10, || {
+    explore(|| {
         let (disk, store) = start(&Image::new());
         let writers = (0..3).map(|n| {
             let store = store.clone();
@@ -115,7 +115,7 @@ fn of_writers_that_race_for_one_id_one_wins_and_each_sees_its_own() {
 
 #[test]
 fn a_full_queue_answers_busy_and_loses_nothing() {
-    explore(10, || {
+    explore(|| {
         let disk = disk(&Image::new());
         let store = Store::open(DIR, Options { queue_max: 1, ..options(&disk) }).unwrap();
         let writers = (0..3u64).map(|n| {
@@ -156,7 +156,7 @@ fn a_full_queue_answers_busy_and_loses_nothing() {
 
 #[test]
 fn a_handle_that_moves_between_tasks_or_is_dropped_goes_its_way() {
-    explore(10, || {
+    explore(|| {
         let (disk, store) = start(&Image::new());
         let mut moving = store.remember("s", draft("moving", text(1)), Condition::Any).unwrap();
         let poll = Pin::new(&mut moving).poll(&mut Context::from_waker(Waker::noop()));
@@ -180,7 +180,7 @@ fn a_handle_that_moves_between_tasks_or_is_dropped_goes_its_way() {
 
 #[test]
 fn over_the_ends_of_segments_and_a_close_each_change_is_kept_or_refused() {
-    explore(10, || {
+    explore(|| {
         let (disk, store) = start(&Image::new());
         let writers = (0..2u64).map(|n| {
             let store = store.clone();
@@ -278,7 +278,7 @@ fn read_all(store: &Store, told: &Told) {
 #[test]
 fn while_compaction_moves_frames_readers_see_the_newest_and_nothing_forgotten() {
     let image = half_dead();
-    explore(10, move || {
+    explore(move || {
         let (disk, store) = start(&image);
         let told = Arc::new(Told::default());
         let mut threads = Vec::new();
@@ -323,7 +323,7 @@ fn while_compaction_moves_frames_readers_see_the_newest_and_nothing_forgotten() 
 #[test]
 fn while_compaction_runs_by_itself_what_is_replaced_forgotten_and_closed_stays_so() {
     let image = half_dead();
-    explore(10, move || {
+    explore(move || {
         let disk = disk(&image);
         let own = Options { compact_automatically: true, ..options(&disk) };
         let store = Store::open(DIR, own).unwrap();
@@ -361,7 +361,7 @@ fn while_compaction_runs_by_itself_what_is_replaced_forgotten_and_closed_stays_s
 #[test]
 fn whoever_asks_for_compaction_is_answered_in_a_close_too() {
     let image = half_dead();
-    explore(10, move || {
+    explore(move || {
         let (disk, store) = start(&image);
         let before = contents(&store);
         let asking = (0..2).map(|_| {
@@ -386,7 +386,7 @@ fn whoever_asks_for_compaction_is_answered_in_a_close_too() {
 
 #[test]
 fn after_a_failed_sync_everyone_is_answered_and_nothing_is_acknowledged() {
-    explore(10, || {
+    explore(|| {
         let (disk, store) = start(&Image::new());
         let (first, times) = (thread_rng().gen_range(0..6), thread_rng().gen_range(1..3));
         disk.fail(Fault { op: Op::Sync, path: ".seg", first, times, kind: Kind::Eio });
@@ -437,7 +437,7 @@ fn after_a_failed_sync_everyone_is_answered_and_nothing_is_acknowledged() {
 #[test]
 fn recovery_on_many_threads_is_recovery_on_one() {
     let image = half_dead();
-    explore(5, move || {
+    explore(move || {
         let alone = contents(&Store::open(DIR, options(&MemDisk::of(&image))).unwrap());
         let disk = disk(&image);
         let threads = thread_rng().gen_range(2..5);
@@ -459,5 +459,65 @@ fn recovery_on_many_threads_is_recovery_on_one() {
             Err(e) => assert!(!e.to_string().is_empty()),
         }
         assert_eq!(contents(&Store::open(DIR, many.clone()).unwrap()), alone);
+    });
+}
+
+/// Makes one of the next changing calls panic, on whichever thread makes it.
+fn panic_once(disk: &MemDisk) {
+    let left = AtomicU64::new(thread_rng().gen_range(0..40));
+    let moment = shuttle::sync::atomic::AtomicBool::new(false);
+    disk.observe(move |call| {
+        moment.load(Ordering::SeqCst);
+        let at = if call.op.changes() { left.fetch_sub(1, Ordering::SeqCst) } else { 1 };
+        if at == 0 {
+            // Without the panic's hook, which would take the schedule for a failed one.
+            std::panic::resume_unwind(Box::new("a driver's bug"));
+        }
+    });
+}
+
+#[test]
+fn when_a_thread_of_the_log_panics_everyone_is_answered_and_what_was_acknowledged_stays() {
+    let image = half_dead();
+    explore(move || {
+        let (disk, store) = start(&image);
+        let before = contents(&store).len();
+        panic_once(&disk);
+        let writers = (0..2u64).map(|n| {
+            let store = store.clone();
+            thread::spawn(move || {
+                let put = |at| match keep(&store, &format!("w{n}.{at}"), at) {
+                    Ok(kept) => Some(kept.lsn),
+                    Err(e) => {
+                        assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}");
+                        assert_eq!(store.state(), WalState::Poisoned);
+                        None
+                    }
+                };
+                (0..3).map(put).collect::<Vec<_>>()
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let asking = (0..2).map(|_| {
+            let store = store.clone();
+            thread::spawn(move || match store.compact_from_memory() {
+                Err(e) => assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}"),
+                Ok(_) => {}
+            })
+        });
+        all(asking.collect());
+        let ends = all(writers);
+        disk.observe(|_| {});
+        let kept: Vec<u64> = ends.iter().flatten().copied().flatten().collect();
+        assert_eq!(contents(&store).len(), before + kept.len());
+        store.close().unwrap();
+        let crashed = disk.crash(Unsynced::Lost);
+        drop(store);
+        let store = Store::open(DIR, options(&crashed)).unwrap();
+        for (n, lsns) in ends.iter().enumerate() {
+            for (at, lsn) in lsns.iter().enumerate().filter(|(_, lsn)| lsn.is_some()) {
+                assert_eq!(found(&store, &format!("w{n}.{at}")), Some((lsn.unwrap(), at as u64)));
+            }
+        }
     });
 }

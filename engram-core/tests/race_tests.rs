@@ -321,6 +321,22 @@ fn while_compaction_moves_frames_readers_see_the_newest_and_nothing_forgotten() 
 }
 
 #[test]
+fn a_reader_that_is_overtaken_by_compaction_finds_the_frame_where_it_went() {
+    let image = half_dead();
+    explore(move || {
+        let (_, store) = start(&image);
+        let reader = store.clone();
+        let reading = thread::spawn(move || {
+            for id in ["e0", "e2"] {
+                assert!(found(&reader, id).is_some());
+            }
+        });
+        store.compact_from_memory().unwrap();
+        reading.join().unwrap();
+    });
+}
+
+#[test]
 fn while_compaction_runs_by_itself_what_is_replaced_forgotten_and_closed_stays_so() {
     let image = half_dead();
     explore(move || {

@@ -4,6 +4,8 @@
 #![allow(
     unreachable_pub,
     clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "test support"

@@ -11,6 +11,10 @@
     reason = "test support"
 )]
 
+mod compaction_laws;
+mod failure_laws;
+pub mod world;
+
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -22,8 +26,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use super::support::disk::{Image, MemDisk};
-use super::support::{DIR, FakeClock, FakeRng, mix};
+use crate::support::disk::{Image, MemDisk};
+use crate::support::{DIR, FakeClock, FakeRng, mix};
 
 /// Executions of one scheduler in one round.
 const ROUND: usize = 40;

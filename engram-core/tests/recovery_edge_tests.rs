@@ -246,7 +246,8 @@ fn a_segment_under_another_name_is_refused_and_nothing_is_changed() {
     let store = open(&disk);
     remember(&store, "e", "x");
     let image = disk.crash(Unsynced::Kept).image();
-    for other in ["00000000000000000007.seg", "00000000000000000001-00000000000000000009-000001.seg"]
+    for other in
+        ["00000000000000000007.seg", "00000000000000000001-00000000000000000009-000001.seg"]
     {
         let mut image = image.clone();
         let bytes = image[&wal(FIRST)].clone();

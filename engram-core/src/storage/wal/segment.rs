@@ -507,9 +507,13 @@ mod tests {
     #[test]
     fn a_name_that_holds_no_lsn_is_foreign() {
         let beyond = LSN_MAX + 1;
-        for (start, rewritten) in
-            [(0, None), (0, Some((3, 1))), (5, Some((4, 1))), (beyond, None), (5, Some((beyond, 1)))]
-        {
+        for (start, rewritten) in [
+            (0, None),
+            (0, Some((3, 1))),
+            (5, Some((4, 1))),
+            (beyond, None),
+            (5, Some((beyond, 1))),
+        ] {
             let name = SegmentName { start, rewritten }.file_name();
             assert_eq!(FileName::parse(&name), None, "{name}");
         }

@@ -16,8 +16,8 @@ TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 -
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test crowd-test soak
-.PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences bench bench-quick chitchat \
-	clean need-rust
+.PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
+	chitchat clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -104,6 +104,10 @@ crowd-test: need-rust ## 10,000 idle connections while others go on
 
 soak: need-rust ## forget 90 % of 200,000 episodes; overwrite the same 10,000 for a long time
 	ENGRAM_SOAK=1 $(CARGO) test --release --locked -p engram-cli --test soak_tests -- --nocapture
+
+coverage: need-rust ## what the engine's tests reach of the log's pure files; fails below 98 %
+	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3" >&2; exit 1; }
+	CARGO=$(CARGO) scripts/coverage.py
 
 bench: need-rust ## measure everything against the limit, up to 4 GB of log (a quarter of an hour)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench

@@ -72,7 +72,7 @@ pub fn check(
     let file = file.map(read).transpose().map_err(told)?;
     match parse_with(file, argv).map_err(told)? {
         Ok(cli) => Ok(match cli.command {
-            Command::Start(args) => Some(engine::options(&args)),
+            Command::Start(start) => Some(engine::options(&start)),
             _ => None,
         }),
         Err(error) => Err(error.to_string()),

@@ -13,9 +13,7 @@ mod threads;
 mod upkeep;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub(crate) use memory::Memory;
@@ -39,6 +37,9 @@ use crate::store::commit::Committer;
 use crate::store::directory::Directory;
 use crate::store::options::{Drive, Durability, Options};
 use crate::store::policy::{Bounds, View, next_job};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
@@ -175,7 +176,7 @@ impl Driver {
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+        let thread = thread::Builder::new().name(name.into()).spawn(run);
         let thread =
             thread.map_err(|e| Error::io("start a thread for", &self.shared.env.dir, &e))?;
         lock(&self.threads).push(thread);

@@ -12,6 +12,7 @@ pub mod record;
 pub mod sim;
 pub mod storage;
 pub mod store;
+mod sync;
 
 pub use clock::Timestamp;
 pub use episode::{Draft, Episode, StoredEpisode};

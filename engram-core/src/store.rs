@@ -12,7 +12,6 @@ mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -31,6 +30,8 @@ use crate::storage::wal::report::{
     CompactionStats, Incident, QuarantineItem, RecoveryReport, WalState, WalStatus,
 };
 pub use crate::storage::wal::survey::RecoveryProgress;
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 
 pub use answers::{
     BatchOutcome, Condition, Forgotten, ListQuery, Page, Remembered, SpaceForgotten, SpaceInfo,
@@ -54,7 +55,7 @@ struct Inner {
     keys: Keys,
     report: Arc<RecoveryReport>,
     /// Held for as long as the directory is ours.
-    lock: std::sync::Mutex<Option<Box<dyn crate::disk::Lock>>>,
+    lock: Mutex<Option<Box<dyn crate::disk::Lock>>>,
 }
 
 impl Drop for Inner {

@@ -1,7 +1,15 @@
-//! The memory's public face, on a real disk.
+//! The memory's public face.
+
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use engram_core::store::{Condition, ListQuery, Options, Store};
-use engram_core::{Draft, Error};
+use engram_core::{Draft, Error, Timestamp};
+
+use support::disk::{MemDisk, Op};
+use support::{draft, open};
 
 #[test]
 fn what_is_remembered_is_there_after_a_restart() {
@@ -55,4 +63,53 @@ fn an_episode_larger_than_a_segment_gets_a_segment_of_its_own() {
     let store = Store::open(dir.path(), options()).unwrap();
     assert_eq!(store.recovery_report().recovered, 10);
     assert_eq!(store.get("s", "big4").unwrap().episode.what, what);
+}
+
+fn at_minute(id: &str, minute: u64, what: &str) -> Draft {
+    let when = Timestamp::UNIX_EPOCH + Duration::from_secs(60 * minute);
+    Draft { when: Some(when), ..draft(id, what) }
+}
+
+#[test]
+fn an_episode_that_is_replaced_while_a_page_is_read_is_not_missing_from_it() {
+    // Replaced while the first of the page is read: in its place, or moved in time.
+    for moved_to in [2, 5, 0] {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        for (minute, id) in [(1, "a"), (2, "b"), (3, "c")] {
+            let kept = store.remember("s", at_minute(id, minute, "old"), Condition::Any);
+            kept.unwrap().wait().unwrap();
+        }
+        let (reads, writer) = (AtomicU64::new(0), store.clone());
+        disk.observe(move |call| {
+            if call.op == Op::Read && reads.fetch_add(1, Ordering::SeqCst) == 0 {
+                let new = writer.remember("s", at_minute("b", moved_to, "new"), Condition::Any);
+                new.unwrap().wait().unwrap();
+            }
+        });
+        let page = store.list("s", &ListQuery::default()).unwrap();
+        disk.observe(|_| {});
+        let ids: String = page.episodes.iter().map(|stored| &*stored.episode.id).collect();
+        assert_eq!(ids, "cba", "b moved to {moved_to}");
+        let b = page.episodes.iter().find(|stored| stored.episode.id == "b").unwrap();
+        assert_eq!(b.episode.what, "new");
+    }
+    // One that leaves the range that was asked for leaves the page.
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for (minute, id) in [(1, "a"), (2, "b")] {
+        store.remember("s", at_minute(id, minute, "old"), Condition::Any).unwrap().wait().unwrap();
+    }
+    let (reads, writer) = (AtomicU64::new(0), store.clone());
+    disk.observe(move |call| {
+        if call.op == Op::Read && reads.fetch_add(1, Ordering::SeqCst) == 0 {
+            let new = writer.remember("s", at_minute("a", 9, "new"), Condition::Any);
+            new.unwrap().wait().unwrap();
+        }
+    });
+    let query = ListQuery { to: at_minute("", 3, "").when, ..ListQuery::default() };
+    let page = store.list("s", &query).unwrap();
+    disk.observe(|_| {});
+    let ids: Vec<&str> = page.episodes.iter().map(|stored| &*stored.episode.id).collect();
+    assert_eq!(ids, ["b"]);
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use engram_core::storage::wal::frame::{MAGIC, crc};
 use engram_core::storage::wal::report::Incident;
-use engram_core::store::{Drive, ListQuery, Scale};
+use engram_core::store::{Drive, ListQuery, Pending, Scale};
 use engram_core::{Condition, Draft, Episode, Error, Options, Store};
 
 use crate::disk::{CountingClock, Image, MemDisk, SeededRng};
@@ -82,7 +82,7 @@ pub fn run(input: &[u8]) {
     }
     // And it is a memory like any other: it takes a change, compacts, and forgets nothing of it.
     let draft = Draft { id: Some("new".into()), ..Draft::of("afterwards") };
-    let kept = again.remember("a", draft, Condition::Any).and_then(|it| it.wait());
+    let kept = again.remember("a", draft, Condition::Any).and_then(Pending::wait);
     assert!(kept.is_ok(), "it takes a change: {kept:?}");
     let compacted = again.compact_from_memory();
     assert!(compacted.is_ok(), "it compacts: {compacted:?}");
@@ -141,16 +141,13 @@ impl Base {
                     metadata: (number % 4 == 0).then(|| "{\"a\": 1}".into()),
                     ..Draft::of(format!("({life}.{number}) {}", "w".repeat(number * 30)))
                 };
-                store
-                    .remember(space, draft, Condition::Any)
-                    .and_then(|it| it.wait())
-                    .expect("room");
+                store.remember(space, draft, Condition::Any).and_then(Pending::wait).expect("room");
                 let stored = store.get(space, &id).expect("just kept");
                 submitted.entry((space.to_owned(), id)).or_default().push(stored.episode);
             }
-            store.forget("a", "e3", Condition::Any).and_then(|it| it.wait()).expect("it is there");
+            store.forget("a", "e3", Condition::Any).and_then(Pending::wait).expect("it is there");
             if life == 1 {
-                store.forget_space("c").and_then(|it| it.wait()).expect("it is there");
+                store.forget_space("c").and_then(Pending::wait).expect("it is there");
             }
             if compacted {
                 store.compact_from_memory().expect("room");

@@ -86,7 +86,7 @@ impl LogFile {
                 _ => {
                     let record = episode(op / 6, &mut source);
                     wanted.push(format!("e{sequence}"));
-                    bytes.extend(renamed(record, sequence).bytes(sequence));
+                    bytes.extend(renamed(&record, sequence).bytes(sequence));
                 }
             }
         }
@@ -112,10 +112,10 @@ fn episode(choice: u8, source: &mut Source<'_>) -> Record {
 }
 
 /// The same episode under the id that its place gives it.
-fn renamed(record: Record, sequence: u64) -> Record {
+fn renamed(record: &Record, sequence: u64) -> Record {
     let id = legacy_log::string(&format!("e{sequence}"));
     let rest = record.payload.get(8 + "e0".len()..).unwrap_or_default();
-    Record { payload: [id.as_slice(), rest].concat(), ..record }
+    Record { entry_type: record.entry_type, payload: [id.as_slice(), rest].concat() }
 }
 
 /// Every byte up to the last that is not zero belongs to one entry or one failure.

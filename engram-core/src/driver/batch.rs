@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::pending::Slot;
 use super::{Engine, Shared, lock};
@@ -12,6 +11,7 @@ use crate::storage::wal::writer::Writer;
 use crate::store::change::Answers;
 use crate::store::commit::Step;
 use crate::store::options::Durability;
+use crate::sync::atomic::Ordering;
 
 impl Shared {
     /// Takes all that waits, and commits it.

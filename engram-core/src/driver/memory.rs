@@ -1,11 +1,12 @@
 //! The directory behind its lock.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::PoisonError;
 
 use crate::storage::wal::compact::MemoryCell;
 use crate::storage::wal::knowledge::Knowledge;
 use crate::store::commit::DirectoryCell;
 use crate::store::directory::Directory;
+use crate::sync::RwLock;
 
 /// The directory behind its lock.
 #[derive(Debug, Default)]

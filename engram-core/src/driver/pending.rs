@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::{Shared, lock};
 use crate::error::{Error, Result};
 use crate::store::change::Answers;
+use crate::sync::{Condvar, Mutex};
 
 /// Where the answers to a group will be.
 #[derive(Debug, Default)]

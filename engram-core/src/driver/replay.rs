@@ -1,7 +1,6 @@
 //! Scans a log's segments on several threads, and absorbs them in order.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Result;
 use crate::storage::wal::env::Env;
@@ -10,6 +9,8 @@ use crate::storage::wal::plan::SegmentFacts;
 use crate::storage::wal::recover::Recovery;
 use crate::storage::wal::survey::{Contents, RecoveryProgress, Surveyed, scan};
 use crate::store::options::Options;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, cores, thread};
 
 type Scanned = Result<(SegmentFacts, Contents)>;
 
@@ -24,7 +25,7 @@ pub(crate) fn replay(
     let tasks: Vec<Surveyed> = recovery.tasks().to_vec();
     options.progress.begin(recovery.survey().bytes());
     let threads = match options.recovery_threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        0 => cores(),
         n => n,
     };
     if threads <= 1 || tasks.len() <= 1 {
@@ -36,7 +37,7 @@ pub(crate) fn replay(
     }
     let tolerant: Vec<bool> = tasks.iter().map(|task| recovery.tolerant(task)).collect();
     let ahead = Ahead::new(tasks.len(), threads);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..threads.min(tasks.len()) {
             scope.spawn(|| ahead.work(env, &tasks, &tolerant, &options.progress));
         }

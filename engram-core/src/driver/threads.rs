@@ -1,11 +1,11 @@
 //! The writer's thread: waits for changes, commits them, and leaves a mark when it is quiet.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Queue, Shared, lock};
 use crate::store::options::Durability;
+use crate::sync::atomic::Ordering;
 
 /// How long the log must be quiet before a mark is left.
 const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);

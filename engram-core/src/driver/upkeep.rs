@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{CompactSlot, Shared, lock, trim};
@@ -20,6 +19,7 @@ use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
 use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
+use crate::sync::atomic::Ordering;
 
 /// How often maintenance looks while there are changes.
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(100);

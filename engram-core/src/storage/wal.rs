@@ -6,6 +6,7 @@ pub mod env;
 pub mod frame;
 pub mod head;
 pub mod knowledge;
+mod losses;
 pub mod plan;
 pub mod prealloc;
 pub mod quarantine;

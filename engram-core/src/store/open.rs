@@ -1,7 +1,7 @@
 //! Opening: lock, recover, take v0.1.0 files over, start the threads.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::directory::Directory;
 use super::{Inner, Options, takeover};
@@ -13,6 +13,7 @@ use crate::record::Keys;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::recover::{RecoverOptions, Recovered, Recovery};
 use crate::storage::wal::report::RecoveryReport;
+use crate::sync::Mutex;
 
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";

@@ -10,9 +10,8 @@ use crate::record::{self, Instant, Record};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::frame::{self, HEADER_BYTES, Header};
 use crate::storage::wal::knowledge::Place;
+use crate::sync::atomic::Ordering;
 
-/// Tries to read a frame before the place that memory gives is believed to be wrong.
-const READ_TRIES: usize = 8;
 /// Episodes looked at under one lock while listing.
 const LIST_CHUNK: usize = 256;
 /// Bytes of episodes after which a page ends, however many were asked for.
@@ -33,7 +32,8 @@ impl Store {
         found.ok_or_else(none)
     }
 
-    /// Episodes of a space, newest first.
+    /// Episodes of a space, newest first. One that is replaced while its page is read is given
+    /// as it is then, in the place where it stood.
     ///
     /// # Errors
     /// [`Error::NoSpace`]; [`Error::Limit`] for the limit, the cursor, or a range that ends
@@ -42,6 +42,8 @@ impl Store {
         let limit = check_list(query)?;
         let space_key = self.inner.keys.space(space);
         let memory = &self.inner.driver.shared.memory;
+        // What is newer may be met twice: where it stood, and where it stands.
+        let began = self.inner.driver.shared.seen.head_lsn.load(Ordering::Acquire);
         if memory.look(|directory| directory.space_episodes(space_key)).is_none() {
             return Err(Error::NoSpace { space: space.to_owned() });
         }
@@ -61,8 +63,12 @@ impl Store {
             for (cursor, key) in chunk {
                 before = Some(cursor);
                 // It may have been forgotten or replaced since we looked.
-                let same = |entry: &Entry| (entry.lsn == cursor.lsn).then_some(());
-                let stored = match self.read_entry(key, same) {
+                let in_range = |entry: &Entry| {
+                    let when = entry.when();
+                    (from.is_none_or(|from| from <= when) && to.is_none_or(|to| when < to))
+                        .then_some(())
+                };
+                let stored = match self.read_entry(key, in_range) {
                     Ok(Some(stored)) => stored,
                     Ok(None) => continue,
                     // One bad frame must not hide the others.
@@ -72,7 +78,9 @@ impl Store {
                     }
                     Err(e) => return Err(e),
                 };
-                if wanted(&stored, query) {
+                let same = |other: &StoredEpisode| other.episode.id == stored.episode.id;
+                let again = stored.lsn > began && page.episodes.iter().any(same);
+                if !again && wanted(&stored, query) {
                     bytes += stored.episode.weight();
                     page.episodes.push(stored);
                 }
@@ -95,7 +103,7 @@ impl Store {
     ) -> Result<Option<StoredEpisode>> {
         let shared = &self.inner.driver.shared;
         let mut failed = None;
-        for _ in 0..READ_TRIES {
+        let (place, e) = loop {
             let found = shared.memory.look(|directory| {
                 let entry = directory.get(key)?;
                 accept(entry)?;
@@ -105,18 +113,17 @@ impl Store {
             if let Some((kind, schema)) = undecodable {
                 return Err(Error::Undecodable { lsn, kind: kind.0, schema });
             }
-            // Compaction may have moved the frame since we looked: then look again.
-            match self.read_place(place, key, lsn) {
+            let e = match self.read_place(place, key, lsn) {
                 Ok(Some(stored)) => return Ok(Some(stored)),
-                Ok(None) => {}
-                Err(e) => {
-                    if failed.replace((place, e)).is_some_and(|(old, _)| old == place) {
-                        break;
-                    }
-                }
+                Ok(None) => Error::Closed,
+                Err(e) => e,
+            };
+            // Compaction may have moved the frame since we looked: then look again, as often as
+            // it moves.
+            if failed.replace(place) == Some(place) {
+                break (place, e);
             }
-        }
-        let Some((place, e)) = failed else { return Err(Error::Closed) };
+        };
         if matches!(e, Error::Damaged { .. }) {
             // Compaction quarantines and names it.
             shared.segments.update(place.segment, |segment| segment.needs_rewrite = true);

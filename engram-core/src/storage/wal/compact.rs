@@ -228,9 +228,9 @@ impl Compaction {
         let file_bytes = file.len().map_err(|e| Error::io("measure", path, &e))?;
         Ok(Surveyed {
             name: input.name,
-            header: ReadHeader { header: input.header, bad: [false; 2] },
+            header: ReadHeader { header: input.header, bad: [false; 2], unreadable: [false; 2] },
             file_bytes,
-            position: Position::Followed { next_start: input.end + 1, cut: false },
+            position: Position::Followed { next_start: input.end + 1, cut: None },
             file,
         })
     }

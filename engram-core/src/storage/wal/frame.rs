@@ -8,7 +8,7 @@
 //! ([`super::segment`]).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::bytes::{array_at, put, u16_at, u32_at, u64_at, wide};
+use super::bytes::{part, put, wide};
 use crate::sim::{Broken, broken};
 
 /// Bytes of a frame header.
@@ -131,23 +131,25 @@ impl Header {
     /// The header at the front of `bytes`, when its magic and checksum are right.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes = bytes.get(..HEADER_BYTES)?;
-        let right = u32_at(bytes, 4)? == header_crc(bytes);
-        if !bytes.starts_with(&MAGIC) || !(right || broken(Broken::HeaderChecksumIgnored)) {
+        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+        let checksum = u32::from_le_bytes(part::<4, 4, _>(bytes));
+        let right = checksum == header_crc(bytes) || broken(Broken::HeaderChecksumIgnored);
+        if !bytes.starts_with(&MAGIC) || !right {
             return None;
         }
+        let [kind, codec] = part::<12, 2, _>(bytes);
         Some(Self {
-            length: u32_at(bytes, 8)?,
-            kind: Kind(*bytes.get(12)?),
-            codec: Codec(*bytes.get(13)?),
-            schema: u16_at(bytes, 14)?,
-            lsn: u64_at(bytes, 16)?,
-            synced: u64_at(bytes, 24)?,
-            salt: u64_at(bytes, 32)?,
-            key: u64_at(bytes, 40)?,
-            space_key: u64_at(bytes, 48)?,
-            payload_crc: u32_at(bytes, 56)?,
-            reserved: array_at(bytes, 60)?,
+            length: u32::from_le_bytes(part::<8, 4, _>(bytes)),
+            kind: Kind(kind),
+            codec: Codec(codec),
+            schema: u16::from_le_bytes(part::<14, 2, _>(bytes)),
+            lsn: u64::from_le_bytes(part::<16, 8, _>(bytes)),
+            synced: u64::from_le_bytes(part::<24, 8, _>(bytes)),
+            salt: u64::from_le_bytes(part::<32, 8, _>(bytes)),
+            key: u64::from_le_bytes(part::<40, 8, _>(bytes)),
+            space_key: u64::from_le_bytes(part::<48, 8, _>(bytes)),
+            payload_crc: u32::from_le_bytes(part::<56, 4, _>(bytes)),
+            reserved: part::<60, 4, _>(bytes),
         })
     }
 
@@ -159,8 +161,8 @@ impl Header {
 }
 
 /// The checksum over every header byte but the magic (compared as it is) and its own place.
-fn header_crc(bytes: &[u8]) -> u32 {
-    bytes.get(8..HEADER_BYTES).map_or(0, crc)
+fn header_crc(bytes: &[u8; HEADER_BYTES]) -> u32 {
+    crc(&part::<8, { HEADER_BYTES - 8 }, _>(bytes))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ use crate::disk::{Disk, File, Open, read_file, read_up_to, write_all_at, write_f
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sim::{Broken, broken};
+use crate::sync::Mutex;
 
 /// The incident list's file.
 pub const INCIDENTS_NAME: &str = "incidents";
@@ -61,6 +63,8 @@ pub struct Keep<'a> {
 pub struct Quarantine {
     env: Arc<Env>,
     incidents: Mutex<Incidents>,
+    /// Bytes kept, when they were last counted.
+    bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +82,8 @@ impl Quarantine {
     /// What the disk said.
     pub fn open(env: Arc<Env>) -> Result<Self> {
         let incidents = load_incidents(&env)?;
-        let quarantine = Self { env, incidents: Mutex::new(incidents) };
+        let quarantine =
+            Self { env, incidents: Mutex::new(incidents), bytes: AtomicU64::default() };
         quarantine.bytes();
         Ok(quarantine)
     }
@@ -100,6 +105,8 @@ impl Quarantine {
         let report = dir.join(format!("{name}{REPORT_SUFFIX}"));
         let whole = disk.open(&dir.join(&name), Open::Read).and_then(|kept| kept.len());
         if disk.open(&report, Open::Read).is_ok() && whole.is_ok_and(|bytes| bytes == keep.bytes) {
+            // Seen, but the names may have come from a process that died before this sync.
+            disk.sync_dir(&dir)?;
             return Ok(name);
         }
         let temporary = dir.join(format!("{name}.tmp"));
@@ -198,10 +205,12 @@ impl Quarantine {
         incidents.list.iter().rev().cloned().collect()
     }
 
-    /// Bytes kept now; sets the gauge too.
+    /// Bytes kept now; sets the gauge too. Where the disk does not tell, what was counted last.
     pub fn bytes(&self) -> u64 {
-        let items = list(self.env.disk.as_ref(), &self.env.dir);
-        let bytes = items.map_or(0, |items| items.iter().map(|item| item.bytes).sum());
+        if let Ok(items) = list(self.env.disk.as_ref(), &self.env.dir) {
+            self.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
+        }
+        let bytes = self.bytes.load(Ordering::Relaxed);
         Metrics::set(&self.env.metrics.quarantine_bytes, bytes);
         bytes
     }
@@ -306,10 +315,13 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
     let mut items = Vec::new();
     for entry in &entries {
         let Some(name) = entry.name.strip_suffix(REPORT_SUFFIX) else { continue };
-        if let Ok(sidecar) = read_sidecar(disk, &dir, name)
-            && entries.iter().any(|other| other.name == name)
-        {
-            items.push(sidecar.item);
+        if !entries.iter().any(|other| other.name == name) {
+            continue;
+        }
+        match read_sidecar(disk, &dir, name) {
+            Ok(sidecar) => items.push(sidecar.item),
+            Err(Error::NoSuch { .. }) => {}
+            Err(e) => return Err(e),
         }
     }
     items.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.name.cmp(&b.name)));
@@ -322,7 +334,11 @@ fn read_sidecar(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Sidecar> {
         return Err(missing());
     }
     let path = dir.join(format!("{name}{REPORT_SUFFIX}"));
-    let bytes = read_file(disk, &path, REPORT_BYTES_MAX).map_err(|_| missing())?;
+    let bytes = match read_file(disk, &path, REPORT_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
+        Err(e) => return Err(Error::io("read", path, &e)),
+    };
     serde_json::from_slice(&bytes).map_err(|_| missing())
 }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use act::{footer_of, new_identity};
+use act::{footer_of, new_identity, tail_of};
 pub(crate) use incidents::{damage_incident, log_incident};
 use incidents::{header_incident, missing_incident, tail_incident};
 
@@ -174,7 +174,7 @@ impl Recovery {
         }
         self.count(&facts, &judgement, &contents);
         let number = self.segments.new_number();
-        let cut = matches!(surveyed.position, super::plan::Position::Followed { cut: true, .. });
+        let cut = matches!(surveyed.position, super::plan::Position::Followed { cut: Some(_), .. });
         let reseal = (judgement.unsealed && cut).then(|| {
             let end = facts.frames.last().map_or(FRAMES_START, |f| f.offset + u64::from(f.bytes));
             let damage = judgement.damaged.iter().map(|loss| loss.offset + loss.bytes).max();
@@ -258,6 +258,9 @@ impl Recovery {
             move |e: io::Error| Error::io(action, dir, &e)
         };
         env.disk.create_dir(&dir).map_err(io("make"))?;
+        // Names that were seen may come from a process that died before it synced them. What
+        // they replace is cut and removed below, so they must be durable first.
+        env.disk.sync_dir(&dir).map_err(io("sync"))?;
         self.remove_leftovers().map_err(io("remove unfinished files in"))?;
         self.fill_accepted_gaps(identity).map_err(io("declare an accepted loss in"))?;
         let mut judged = std::mem::take(&mut self.judged);
@@ -271,8 +274,6 @@ impl Recovery {
             }
         };
         self.report_undecodable();
-        // Their replacement's name must be durable before they go.
-        env.disk.sync_dir(&dir).map_err(io("sync"))?;
         for name in std::mem::take(&mut self.survey.obsolete) {
             let path = env.wal_path(&name.file_name());
             remove_if_there(env.disk.as_ref(), &path)
@@ -337,8 +338,10 @@ impl Recovery {
                 self.note(header_incident(&self.env, &judged.surveyed, offset, None));
             }
         }
-        if judged.judgement.tail_start.is_some() {
-            self.note(tail_incident(&self.env, judged, None));
+        let file = judged.facts.name.file_name();
+        if let Ok(Some(tail)) = tail_of(judged, &file) {
+            let incident = tail_incident(&self.env, &tail, None);
+            self.note(incident);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Deliberately absent: reading and writing files; and frames ([`super::frame`]).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::bytes::{array_at, put, put_varint, take, take_varint, u16_at, u32_at, u64_at, wide};
+use super::bytes::{part, put, put_varint, take, take_array, take_varint, wide};
 use super::frame::{self, Codec, Header, Kind};
 
 /// The version of this format.
@@ -113,27 +113,32 @@ impl SegmentHeader {
     }
 
     fn decode_checked(bytes: &[u8]) -> Option<HeaderCopy> {
-        let bytes = bytes.get(..HEADER_COPY_BYTES)?;
-        if !bytes.starts_with(&MAGIC) || u32_at(bytes, 8)? != copy_crc(bytes) {
+        let bytes: &[u8; HEADER_COPY_BYTES] = bytes.first_chunk()?;
+        let checksum = u32::from_le_bytes(part::<8, 4, _>(bytes));
+        if !bytes.starts_with(&MAGIC) || checksum != copy_crc(bytes) {
             return None;
         }
-        let version = u32_at(bytes, 12)?;
+        let version = u32::from_le_bytes(part::<12, 4, _>(bytes));
         if version > FORMAT_VERSION {
             return Some(HeaderCopy::TooNew(version));
         }
         if version < FORMAT_VERSION_MIN {
             return None;
         }
+        let identity =
+            Identity { store: part::<16, 16, _>(bytes), secret: part::<32, 16, _>(bytes) };
+        let skipped = [part::<88, 8, _>(bytes), part::<96, 8, _>(bytes)].map(u64::from_le_bytes);
+        let flags = u32::from_le_bytes(part::<104, 4, _>(bytes));
         let header = Self {
-            identity: Identity { store: array_at(bytes, 16)?, secret: array_at(bytes, 32)? },
-            salt: u64_at(bytes, 48)?,
-            start: u64_at(bytes, 56)?,
-            end: u64_at(bytes, 64)?,
-            generation: u64_at(bytes, 72)?,
-            synced: u64_at(bytes, 80)?,
-            skipped: (u64_at(bytes, 88)?, u64_at(bytes, 96)?),
-            cut: u32_at(bytes, 104)? & FLAG_CUT != 0,
-            accepted_loss: u32_at(bytes, 104)? & FLAG_ACCEPTED_LOSS != 0,
+            identity,
+            salt: u64::from_le_bytes(part::<48, 8, _>(bytes)),
+            start: u64::from_le_bytes(part::<56, 8, _>(bytes)),
+            end: u64::from_le_bytes(part::<64, 8, _>(bytes)),
+            generation: u64::from_le_bytes(part::<72, 8, _>(bytes)),
+            synced: u64::from_le_bytes(part::<80, 8, _>(bytes)),
+            skipped: skipped.into(),
+            cut: flags & FLAG_CUT != 0,
+            accepted_loss: flags & FLAG_ACCEPTED_LOSS != 0,
         };
         let lsns = [header.start, header.end, header.synced, header.skipped.1];
         let sane = lsns.iter().chain([&header.generation]).all(|number| *number <= LSN_MAX);
@@ -147,6 +152,13 @@ impl SegmentHeader {
         SegmentName { start: self.start, rewritten }
     }
 
+    /// From which LSN on it cut the tail off the segment before, if it did.
+    #[must_use]
+    pub fn cut_from(self) -> Option<u64> {
+        let skipped = Some(self.skipped.0).filter(|&first| first != 0).unwrap_or(self.start);
+        self.cut.then_some(self.start.min(skipped))
+    }
+
     /// Whether an LSN was skipped.
     #[must_use]
     pub fn skips(&self, lsn: u64) -> bool {
@@ -154,8 +166,8 @@ impl SegmentHeader {
     }
 }
 
-fn copy_crc(bytes: &[u8]) -> u32 {
-    bytes.get(12..HEADER_COPY_BYTES).map_or(0, frame::crc)
+fn copy_crc(bytes: &[u8; HEADER_COPY_BYTES]) -> u32 {
+    frame::crc(&part::<12, { HEADER_COPY_BYTES - 12 }, _>(bytes))
 }
 
 /// A file name in the log's directory.
@@ -226,24 +238,18 @@ impl FileName {
         if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
             return Self::parse(stem).map(|_| Self::Temporary);
         }
-        let mut parts = name.strip_suffix(".seg")?.split('-');
-        let start = number(parts.next()?)?;
-        let parsed = match (parts.next(), parts.next(), parts.next()) {
-            (None, _, _) => SegmentName { start, rewritten: None },
-            (Some(end), Some(generation), None) => {
-                SegmentName { start, rewritten: Some((number(end)?, number(generation)?)) }
-            }
+        let numbers = name.strip_suffix(".seg")?.split('-').map(|part| part.parse().ok());
+        let parsed = match numbers.collect::<Option<Vec<u64>>>()?[..] {
+            [start] => SegmentName { start, rewritten: None },
+            [start, end, generation] => SegmentName { start, rewritten: Some((end, generation)) },
             _ => return None,
         };
         // LSNs begin at 1, and a range is of some of them.
-        let end = parsed.rewritten.map_or(start, |(end, _)| end);
+        let (start, end) = (parsed.start, parsed.rewritten.map_or(parsed.start, |(end, _)| end));
         let holds_some = 0 < start && start <= end && end <= LSN_MAX;
+        // One name a segment: no sign, no zero too many.
         (holds_some && parsed.file_name() == name).then_some(Self::Segment(parsed))
     }
-}
-
-fn number(digits: &str) -> Option<u64> {
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// One frame as a footer lists it.
@@ -294,6 +300,8 @@ pub struct Checkpoint {
 const FOOTER_FIXED_BYTES: u64 = 64 + 6 + 28 + 6;
 /// Most bytes that one frame adds to a footer's index.
 const LISTED_BYTES_MAX: u64 = 10 + 10 + 1 + 8;
+/// Fewest.
+const LISTED_BYTES_MIN: usize = 1 + 1 + 1 + 8;
 
 impl FooterBuilder {
     /// Lists a frame.
@@ -395,13 +403,15 @@ impl Footer {
         let mut rest = payload;
         let (mut summary, mut frames) = (None, None);
         while !rest.is_empty() {
-            let tag = u16_at(take(&mut rest, 2)?, 0)?;
-            let length = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
-            let section = take(&mut rest, length)?;
+            let tag = u16::from_le_bytes(take_array(&mut rest)?);
+            let length = u32::from_le_bytes(take_array(&mut rest)?);
+            let section = take(&mut rest, usize::try_from(length).unwrap_or(usize::MAX))?;
             match tag {
                 SECTION_SUMMARY => {
-                    summary =
-                        Some((u64_at(section, 0)?, u64_at(section, 8)?, u32_at(section, 16)?));
+                    let fields: &[u8; 20] = section.first_chunk()?;
+                    let [count, end] = [part::<0, 8, _>(fields), part::<8, 8, _>(fields)];
+                    let digest = u32::from_le_bytes(part::<16, 4, _>(fields));
+                    summary = Some((u64::from_le_bytes(count), u64::from_le_bytes(end), digest));
                 }
                 SECTION_INDEX => frames = Some(decode_index(section)?),
                 _ => {}
@@ -413,13 +423,13 @@ impl Footer {
 }
 
 fn decode_index(mut index: &[u8]) -> Option<Vec<Listed>> {
-    let mut frames = Vec::with_capacity(index.len().checked_div(11)?);
+    let mut frames = Vec::with_capacity(index.len() / LISTED_BYTES_MIN);
     let (mut offset, mut lsn) = (0u64, 0u64);
     while !index.is_empty() {
         offset = offset.checked_add(take_varint(&mut index)?)?;
         lsn = lsn.checked_add(take_varint(&mut index)?)?;
-        let kind = Kind(*take(&mut index, 1)?.first()?);
-        let key = u64_at(take(&mut index, 8)?, 0)?;
+        let kind = Kind(take_array::<1>(&mut index)?[0]);
+        let key = u64::from_le_bytes(take_array(&mut index)?);
         frames.push(Listed { offset, lsn, kind, key });
     }
     Some(frames)
@@ -467,6 +477,14 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_is_cut_is_no_header() {
+        let good = header().encode();
+        for length in 0..HEADER_COPY_BYTES {
+            assert_eq!(SegmentHeader::decode(&good[..length]), HeaderCopy::Bad, "{length} bytes");
+        }
+    }
+
+    #[test]
     fn a_newer_format_is_named_not_guessed() {
         let mut bytes = header().encode();
         put(&mut bytes, 12, &9u32.to_le_bytes());
@@ -497,8 +515,23 @@ mod tests {
         }
         assert_eq!(FileName::parse("spare"), Some(FileName::Spare));
         assert_eq!(FileName::parse("ballast.tmp"), Some(FileName::Temporary));
-        for foreign in ["1.seg", "wal-000000006b0387c5.log", "x.tmp", ".seg", "notes.txt", "-.seg"]
-        {
+        assert_eq!(FileName::parse("head"), Some(FileName::Head));
+        let (first, last) = ("00000000000000000001", "00000000000000000009");
+        for foreign in [
+            "1.seg",
+            "wal-000000006b0387c5.log",
+            "x.tmp",
+            ".seg",
+            "notes.txt",
+            "-.seg",
+            "+0000000000000000001.seg",
+            "99999999999999999999.seg",
+            &format!("{first}-{last}.seg"),
+            &format!("{first}-{last}-1.seg"),
+            &format!("{first}-{last}-000001-000001.seg"),
+            &format!("{first}-{last}-000001.seg "),
+            &format!("{first}.tmp"),
+        ] {
             assert_eq!(FileName::parse(foreign), None, "{foreign}");
         }
     }
@@ -552,6 +585,57 @@ mod tests {
         assert_eq!(Footer::decode(payload), Some(Footer { end: 499, digest, frames: wanted }));
         for cut in 0..payload.len() {
             assert_eq!(Footer::decode(&payload[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    /// A section of a footer.
+    fn section(tag: u16, bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).unwrap();
+        [tag.to_le_bytes().as_slice(), &length.to_le_bytes(), bytes].concat()
+    }
+
+    #[test]
+    fn a_footer_is_its_two_sections_in_any_order_among_any_that_are_unknown_here() {
+        let summary = section(SECTION_SUMMARY, &[&[1; 1][..], &[0; 7], &[9; 8], &[5; 4]].concat());
+        let index = section(SECTION_INDEX, &[&[100, 7, 1][..], &[3; 8]].concat());
+        let unknown = section(77, b"of a version to come");
+        let key = u64::from_le_bytes([3; 8]);
+        let frames = vec![Listed { offset: 100, lsn: 7, kind: Kind::REMEMBER, key }];
+        let whole =
+            Footer { end: u64::from_le_bytes([9; 8]), digest: u32::from_le_bytes([5; 4]), frames };
+        let none = section(SECTION_INDEX, &[]);
+        let max = u64::MAX;
+        let mut past_the_end = Vec::new();
+        for _ in 0..2 {
+            put_varint(&mut past_the_end, max);
+            put_varint(&mut past_the_end, 1);
+            past_the_end.extend_from_slice(&[1; 9]);
+        }
+        let mut past_the_last_lsn = Vec::new();
+        for _ in 0..2 {
+            put_varint(&mut past_the_last_lsn, 1);
+            put_varint(&mut past_the_last_lsn, max);
+            past_the_last_lsn.extend_from_slice(&[1; 9]);
+        }
+        let longer = |index: &[u8]| section(SECTION_INDEX, index);
+        for (sections, wanted) in [
+            (vec![&summary, &index], Some(&whole)),
+            (vec![&index, &summary], Some(&whole)),
+            (vec![&unknown, &index, &unknown, &summary, &unknown], Some(&whole)),
+            (vec![&summary], None),
+            (vec![&index, &unknown], None),
+            // The count is another.
+            (vec![&summary, &none], None),
+            (vec![&section(SECTION_SUMMARY, &[0; 19]), &index], None),
+            (vec![&summary, &longer(&[100, 7, 1])], None),
+            (vec![&summary, &longer(&[100, 7])], None),
+            (vec![&summary, &longer(&[100])], None),
+            (vec![&summary, &longer(&[0x80])], None),
+            (vec![&summary, &longer(&past_the_end)], None),
+            (vec![&summary, &longer(&past_the_last_lsn)], None),
+        ] {
+            let payload = sections.iter().copied().flatten().copied().collect::<Vec<u8>>();
+            assert_eq!(Footer::decode(&payload).as_ref(), wanted, "{sections:?}");
         }
     }
 }

@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::env::Env;
 use super::knowledge::Usage;
 use super::report::SegmentStatus;
 use super::segment::{SegmentHeader, SegmentName};
 use crate::disk::{File, Open};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Most segment files that are held open for reading.
 pub const OPEN_FILES_MAX: usize = 256;

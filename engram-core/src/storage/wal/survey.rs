@@ -170,12 +170,12 @@ impl Survey {
             let position = match current.get(at + 1) {
                 // The segment that followed is gone: this one does not hold the log's end.
                 None if after.is_some() => {
-                    Position::Followed { next_start: after.unwrap_or(0), cut: false }
+                    Position::Followed { next_start: after.unwrap_or(0), cut: None }
                 }
                 None => Position::Last,
                 Some(next) => Position::Followed {
                     next_start: next.start,
-                    cut: headers.get(at + 1).copied().flatten().is_some_and(|h| h.cut),
+                    cut: headers.get(at + 1).copied().flatten().and_then(SegmentHeader::cut_from),
                 },
             };
             self.add_segment(*name, opened, position, accepted)?;
@@ -193,7 +193,7 @@ impl Survey {
         let Opened { file, file_bytes, header, path } = opened;
         let pieced = || {
             let header = piece_together(file.as_ref(), name, self.identity?)?;
-            Some(ReadHeader { header, bad: [true; 2] })
+            Some(ReadHeader { header, bad: [true; 2], unreadable: [false; 2] })
         };
         let Some(header) = header.or_else(pieced) else {
             let last = last_possible(name, position, file_bytes);
@@ -243,7 +243,16 @@ fn open_segment(
     let path = env.wal_path(&name.file_name());
     let file = env.disk.open(&path, Open::Read).map_err(|e| Error::io("open", path.clone(), &e))?;
     let header = match read_header(file.as_ref()) {
-        Ok(HeaderRead::Good(read)) => Some(read),
+        Ok(HeaderRead::Good(read)) => {
+            if read.unreadable.contains(&true) {
+                tracing::warn!(
+                    file = %path.display(),
+                    "the device does not give one copy of this segment's header; the other one \
+                     serves; check the disk"
+                );
+            }
+            Some(read)
+        }
         Ok(HeaderRead::Bad) => None,
         Ok(HeaderRead::TooNew(found)) => {
             return Err(Error::FormatTooNew { path, found, known: FORMAT_VERSION });

@@ -14,11 +14,12 @@ use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
+use crate::storage::wal::plan::{Continue, Cut, Judgement, LsnRange, go_on};
 use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
-use crate::storage::wal::read::{HeaderRead, read_header};
+use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
+use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
     BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
     SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
@@ -102,7 +103,8 @@ impl Recovery {
 
     /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
     pub(super) fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
-        let keep = self.quarantine_damage(judged);
+        let mut keep = self.quarantine_damage(judged);
+        keep |= self.quarantine_tail(judged)?;
         self.repair_header(&judged.surveyed)?;
         let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;
@@ -289,7 +291,7 @@ impl Recovery {
         cut: Cut,
     ) -> io::Result<Writer> {
         let mut keep = self.quarantine_damage(&last);
-        keep |= self.quarantine_tail(&last);
+        keep |= self.quarantine_tail(&last)?;
         // A new segment of the same first LSN will take this file's place, header and all.
         let goes = cut.start == last.facts.header.start;
         if goes {
@@ -364,24 +366,16 @@ impl Recovery {
         // Its own first LSN names the file that stays.
         let start = first_skipped.max(last.facts.header.start + 1);
         let next_lsn = cut.next_lsn.max(start);
-        let skipped = (start < next_lsn).then(|| (start, next_lsn - 1));
+        let skipped = (first_skipped < next_lsn).then(|| (first_skipped, next_lsn - 1));
         let keep_end = cut.copy_end.max(cut.keep_end);
         Ok(Cut { keep_end, start, copy_start: keep_end, copy_end: keep_end, skipped, next_lsn })
     }
 
-    /// Says whether the tail must stay in place.
-    fn quarantine_tail(&mut self, last: &Judged) -> bool {
-        let Some(start) = last.judgement.tail_start else { return false };
-        let file = last.facts.name.file_name();
-        let keep = Keep {
-            file: &file,
-            offset: start,
-            bytes: last.judgement.tail_end - start,
-            verdict: IncidentKind::Tail,
-            restorable: last.judgement.tail_lsns.clone(),
-            salt: Some(last.facts.header.salt),
-        };
-        let kept = self.quarantine.keep(last.surveyed.file.as_ref(), &keep);
+    /// Copies a tail to the quarantine. Says whether it must stay in place.
+    fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
+        let file = judged.facts.name.file_name();
+        let Some(keep) = tail_of(judged, &file)? else { return Ok(false) };
+        let kept = self.quarantine.keep(judged.surveyed.file.as_ref(), &keep);
         if let Err(e) = &kept {
             tracing::warn!(
                 file,
@@ -390,9 +384,9 @@ impl Recovery {
             );
         }
         let stays = kept.is_err();
-        let incident = tail_incident(&self.env, last, kept.ok());
+        let incident = tail_incident(&self.env, &keep, kept.ok());
         self.note(incident);
-        stays
+        Ok(stays)
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
@@ -454,6 +448,38 @@ impl Recovery {
         let active = Active { number, header, file: spare.file, capacity, offset, footer };
         Ok(self.writer(active, next_lsn))
     }
+}
+
+/// The tail of a segment: of the last one, or of one that was cut and not sealed. There a
+/// recovery was interrupted behind its copy, or there is none, since the quarantine could not
+/// be written.
+pub(super) fn tail_of<'a>(judged: &Judged, file: &'a str) -> io::Result<Option<Keep<'a>>> {
+    let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
+    let salt = judged.facts.header.salt;
+    let ((start, end), restorable) = if let &Some(start) = tail_start {
+        ((start, *tail_end), tail_lsns.clone())
+    } else if let Some((start, tail_end)) = cut_tail.filter(|_| judged.reseal.is_some()) {
+        let scanner = Scanner::new(salt, *end, u64::MAX - 1, start);
+        let source = Arc::clone(&judged.surveyed.file);
+        let mut reader = SpanReader::new(source, tail_end, scanner, true);
+        let mut lsns = Vec::new();
+        while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
+            if let Span::Frame(header) = item.span {
+                lsns.push(header.lsn);
+            }
+        }
+        ((start, tail_end), lsns)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Keep {
+        file,
+        offset: start,
+        bytes: end - start,
+        verdict: IncidentKind::Tail,
+        restorable,
+        salt: Some(salt),
+    }))
 }
 
 #[derive(Debug, Default)]

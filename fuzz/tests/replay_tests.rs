@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use engram_fuzz::havoc::{self, Random};
-use engram_fuzz::target;
+use engram_fuzz::{TARGETS, target};
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
@@ -36,12 +36,17 @@ fn frames_hold_their_laws() {
 
 #[test]
 fn scans_hold_their_laws() {
-    replay("scan", 2_000);
+    replay("scan", 500);
+}
+
+#[test]
+fn whole_directories_hold_their_laws() {
+    replay("recovery", 150);
 }
 
 #[test]
 fn take_overs_hold_their_laws() {
-    replay("takeover", 2_000);
+    replay("takeover", 500);
 }
 
 #[test]
@@ -52,4 +57,15 @@ fn episodes_as_json_hold_their_laws() {
 #[test]
 fn settings_hold_their_laws() {
     replay("config", 300);
+}
+
+#[test]
+fn every_target_has_a_corpus_and_every_corpus_a_target() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let entries = std::fs::read_dir(dir).expect("the corpus");
+    let mut there: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+    there.sort();
+    let mut named: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    named.sort_unstable();
+    assert_eq!(there, named);
 }

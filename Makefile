@@ -19,7 +19,7 @@ RACE_TESTS = $(CARGO) test --locked -p engram-core --features shuttle --test rac
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test strace-test crowd-test soak race
-.PHONY: help run demo test quality fmt fmt-check clippy doc licences coverage bench bench-quick \
+.PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
 	chitchat clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
@@ -88,6 +88,18 @@ licences: need-rust ## licences, sources, banned and doubled crates (deny.toml)
 		echo "cargo-deny is not installed: licences, sources and bans were checked by our own test," \
 			"advisories were not (cargo install --locked cargo-deny)"; \
 	fi
+
+# libFuzzer, built by the stable toolchain: docs/decisions/0013 says why so.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+fuzz: need-rust ## throw bytes at all that reads them (SECONDS=60 each; TARGET=json for one)
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile fuzz -p engram-fuzz \
+		--features libfuzzer --target $(FUZZ_HOST) --target-dir target/fuzz
+	fuzz/run.sh target/fuzz/$(FUZZ_HOST)/fuzz/engram-libfuzzer $(or $(SECONDS),60) \
+		$(if $(filter command,$(origin TARGET)),$(TARGET))
 
 kill-test: need-rust ## SIGKILL under 32 clients, 20 times over on one directory, at two segment sizes
 	ENGRAM_KILL_ROUNDS=20 $(CARGO) test --locked -p engram-cli --test kill_tests -- --nocapture

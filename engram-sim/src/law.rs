@@ -208,7 +208,8 @@ impl World {
         if start.hit.is_empty() {
             // What no compaction has rewritten yet is found again, and known.
             let odd = report.incidents.iter().find(|incident| {
-                let fine = matches!(incident.verdict, IncidentKind::Tail | IncidentKind::Undecodable);
+                let fine =
+                    matches!(incident.verdict, IncidentKind::Tail | IncidentKind::Undecodable);
                 !fine && !self.incidents.contains(&incident.id)
             });
             if report.incidents.is_empty() && report.failed.damaged > 0 {

@@ -33,10 +33,10 @@ impl Fault {
     }
 
     /// Notes a value of the wrong form; gives the error that ends the parse.
-    pub(super) fn malformed<E: de::Error>(&self, field: Field, problem: String, value: &str) -> E {
+    pub(super) fn malformed<E: de::Error>(&self, field: Field, problem: &str, value: &str) -> E {
         self.end(JsonError::Malformed(Malformed {
             field: field.name().into(),
-            problem: briefly(&problem),
+            problem: briefly(problem),
             bound: field.wanted().into(),
             value: quote(value),
         }))

@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for EpisodeSeed<'_> {
             fault.field.set(None);
         }
         if seen & Field::What.bit() == 0 {
-            return Err(fault.malformed(Field::What, "missing".into(), ""));
+            return Err(fault.malformed(Field::What, "missing", ""));
         }
         Ok(line)
     }
@@ -167,7 +167,7 @@ impl Visitor<'_> for TimeSeed<'_> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         text.parse().map(Some).map_err(|error: jiff::Error| {
-            self.fault.malformed(self.field, format!("not a time: {error}"), text)
+            self.fault.malformed(self.field, &format!("not a time: {error}"), text)
         })
     }
 }

@@ -15,7 +15,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 -
 	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
-.PHONY: kill-test flip-test crowd-test soak
+.PHONY: kill-test flip-test strace-test crowd-test soak
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
 	chitchat clean need-rust
 
@@ -98,6 +98,9 @@ kill-test: need-rust ## SIGKILL under 32 clients, 20 times over on one directory
 
 flip-test: need-rust ## 1,200 single bits flipped in logs of the real binary, each on its own copy
 	ENGRAM_FLIPS=600 $(CARGO) test --locked -p engram-cli --test bit_flip_tests -- --nocapture
+
+strace-test: need-rust ## each of the first 24 writes, syncs, renames, … of the binary fails in turn
+	ENGRAM_STRACE_CALLS=24 $(CARGO) test --locked -p engram-cli --test strace_tests -- --nocapture
 
 crowd-test: need-rust ## 10,000 idle connections while others go on
 	ENGRAM_CROWD=10000 $(CARGO) test --locked -p engram-cli --test socket_tests -- --nocapture --include-ignored

@@ -13,14 +13,13 @@ use std::sync::Arc;
 use engram_core::disk::{Disk, File, Open};
 use engram_core::metrics::Metrics;
 use engram_core::storage::wal::env::{Env, Scale};
+use engram_core::storage::wal::footer::FooterBuilder;
 use engram_core::storage::wal::frame::{self, Codec, HEADER_BYTES, Header, Kind};
 use engram_core::storage::wal::plan::{
     Continue, Cut, Judgement, Position, SegmentFacts, gap_after, go_on, judge, next_lsn,
 };
 use engram_core::storage::wal::read::ReadHeader;
-use engram_core::storage::wal::segment::{
-    FRAMES_START, FooterBuilder, Identity, SegmentHeader, SegmentName,
-};
+use engram_core::storage::wal::segment::{FRAMES_START, Identity, SegmentHeader, SegmentName};
 use engram_core::storage::wal::survey::{RecoveryProgress, Surveyed, scan};
 
 use support::disk::MemDisk;
@@ -332,7 +331,7 @@ fn a_footer_names_every_loss_by_kind_and_key_and_counts_the_changes() {
         for (slot, lsn) in case.lost() {
             let kind = case.kind(slot);
             let key = lsn + if kind == Kind::FORGET_SPACE { 200 } else { 100 };
-            let says = |l: &&&engram_core::storage::wal::segment::Listed| {
+            let says = |l: &&&engram_core::storage::wal::footer::Listed| {
                 (l.lsn, l.kind, l.key) == (lsn, kind, key)
             };
             assert_eq!(listed.iter().filter(says).count(), 1, "{case:?}\n{judgement:#?}");

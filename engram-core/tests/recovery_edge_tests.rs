@@ -239,54 +239,6 @@ fn a_log_whose_segments_are_all_gone_is_not_taken_for_a_new_one() {
     assert!(matches!(refused, Error::Missing { first: 1, .. }), "{refused}");
 }
 
-/// Recovery judged a segment by its name alone: a renamed one could take another's place, have
-/// that one removed as obsolete, or make compaction run for ever.
-#[test]
-fn a_segment_under_another_name_is_refused_and_nothing_is_changed() {
-    let disk = MemDisk::new();
-    drop(open(&disk));
-    let store = open(&disk);
-    remember(&store, "e", "x");
-    let image = disk.crash(Unsynced::Kept).image();
-    for other in
-        ["00000000000000000007.seg", "00000000000000000001-00000000000000000009-000001.seg"]
-    {
-        let mut image = image.clone();
-        let bytes = image[&wal(FIRST)].clone();
-        image.insert(wal(other), bytes);
-        let disk = MemDisk::of(&image);
-        let refused = Store::open(DIR, options(&disk)).unwrap_err();
-        assert!(matches!(&refused, Error::Misnamed { says, .. } if says == FIRST), "{refused}");
-        assert!(refused.to_string().contains(other), "{refused}");
-        let after = disk.image();
-        assert!(image.iter().all(|(path, bytes)| after.get(path) == Some(bytes)));
-    }
-}
-
-/// The copy for the quarantine was read in whole blocks, and a block that the file's end cut short
-/// was kept as zeros.
-#[test]
-fn what_is_left_of_a_header_that_the_files_end_cuts_is_kept_before_it_is_written_again() {
-    let disk = MemDisk::new();
-    let store = open(&disk);
-    remember(&store, "e", "x");
-    let mut image = disk.crash(Unsynced::Kept).image();
-    image.get_mut(&wal(FIRST)).unwrap().truncate(4096 + 40);
-    let was = image[&wal(FIRST)][4096..].to_vec();
-    let disk = MemDisk::of(&image);
-    drop(open(&disk));
-    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    let kept: Vec<Vec<u8>> = disk
-        .image()
-        .into_iter()
-        .filter(|(path, _)| path.parent().is_some_and(|dir| dir.ends_with("quarantine")))
-        .filter(|(path, _)| name(path).contains("-at-4096-512-") && !name(path).ends_with("json"))
-        .map(|(_, bytes)| bytes)
-        .collect();
-    assert_eq!(kept.len(), 1, "{:?}", disk.image().keys().collect::<Vec<_>>());
-    assert_eq!(kept[0][..40], was);
-}
-
 /// A log whose last recovery wrote frames again that no later frame vouches for, and their LSNs.
 fn written_again() -> (Arc<MemDisk>, Vec<u64>) {
     let disk = MemDisk::new();
@@ -452,4 +404,52 @@ fn what_the_device_does_not_give_is_refused_and_named_and_costs_no_more_than_was
         }
         assert!(checked > 20, "{checked}");
     }
+}
+
+/// Recovery judged a segment by its name alone: a renamed one could take another's place, have
+/// that one removed as obsolete, or make compaction run for ever.
+#[test]
+fn a_segment_under_another_name_is_refused_and_nothing_is_changed() {
+    let disk = MemDisk::new();
+    drop(open(&disk));
+    let store = open(&disk);
+    remember(&store, "e", "x");
+    let image = disk.crash(Unsynced::Kept).image();
+    for other in
+        ["00000000000000000007.seg", "00000000000000000001-00000000000000000009-000001.seg"]
+    {
+        let mut image = image.clone();
+        let bytes = image[&wal(FIRST)].clone();
+        image.insert(wal(other), bytes);
+        let disk = MemDisk::of(&image);
+        let refused = Store::open(DIR, options(&disk)).unwrap_err();
+        assert!(matches!(&refused, Error::Misnamed { says, .. } if says == FIRST), "{refused}");
+        assert!(refused.to_string().contains(other), "{refused}");
+        let after = disk.image();
+        assert!(image.iter().all(|(path, bytes)| after.get(path) == Some(bytes)));
+    }
+}
+
+/// The copy for the quarantine was read in whole blocks, and a block that the file's end cut short
+/// was kept as zeros.
+#[test]
+fn what_is_left_of_a_header_that_the_files_end_cuts_is_kept_before_it_is_written_again() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "e", "x");
+    let mut image = disk.crash(Unsynced::Kept).image();
+    image.get_mut(&wal(FIRST)).unwrap().truncate(4096 + 40);
+    let was = image[&wal(FIRST)][4096..].to_vec();
+    let disk = MemDisk::of(&image);
+    drop(open(&disk));
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    let kept: Vec<Vec<u8>> = disk
+        .image()
+        .into_iter()
+        .filter(|(path, _)| path.parent().is_some_and(|dir| dir.ends_with("quarantine")))
+        .filter(|(path, _)| name(path).contains("-at-4096-512-") && !name(path).ends_with("json"))
+        .map(|(_, bytes)| bytes)
+        .collect();
+    assert_eq!(kept.len(), 1, "{:?}", disk.image().keys().collect::<Vec<_>>());
+    assert_eq!(kept[0][..40], was);
 }

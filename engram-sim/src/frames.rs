@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use engram_core::record::{self, Record};
+use engram_core::storage::wal::footer::Footer;
 use engram_core::storage::wal::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
 use engram_core::storage::wal::segment::{
-    FRAMES_START, FileName, Footer, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
+    FRAMES_START, FileName, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
     SegmentName,
 };
 use engram_core::storage::wal::tiling::tile;
@@ -72,7 +73,9 @@ impl Segment {
         let horizon = self.horizon();
         let beyond = |&&at: &&usize| {
             let before = self.frames.iter().rev().find(|frame| frame.offset < at);
-            before.map_or(self.name.start - 1, |frame| frame.header.lsn) >= horizon
+            let next = before.map_or(self.name.start, |frame| frame.header.lsn + 1);
+            let skipped = self.header.filter(|header| header.skips(next));
+            skipped.map_or(next, |header| header.skipped.1 + 1) > horizon
         };
         self.bad.iter().filter(|_| !self.sealed).find(beyond).copied()
     }

@@ -175,9 +175,10 @@ impl Model {
         Err(format!("without the last {open} changes, {first}; with all of them, {last}"))
     }
 
-    /// A new life begins with this; the log holds LSNs up to `seen`.
-    pub fn restart(&mut self, memory: Memory, seen: u64) {
-        self.promised_lsn = self.promised_lsn.max(seen);
+    /// A new life begins with this; the log holds LSNs up to `seen`. After damage nothing beyond
+    /// these can be known.
+    pub fn restart(&mut self, memory: Memory, seen: u64, damaged: bool) {
+        self.promised_lsn = if damaged { seen } else { self.promised_lsn.max(seen) };
         self.highest_lsn = self.promised_lsn;
         self.now = memory.clone();
         self.base = memory;

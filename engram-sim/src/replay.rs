@@ -36,6 +36,8 @@ pub struct Lost {
     pub frame: Frame,
     /// The log says that it was synced, or a footer lists it: it must be named.
     pub witnessed: bool,
+    /// It stood in a rewritten segment that lost its footer: its LSN is not known any more.
+    pub unnumbered: bool,
     /// Its kind and key can still be told, so that a forget still forgets.
     pub known: bool,
 }
@@ -87,6 +89,7 @@ pub fn lost(before: &Image, after: &Image) -> Vec<Lost> {
                 && now.and_then(Segment::tail_start).is_some_and(|start| frame.offset >= start);
             lost.push(Lost {
                 witnessed: sealed || !is_last || below,
+                unnumbered: segment.name.rewritten.is_some() && !sealed,
                 known: sealed || (header_right && !in_tail),
                 frame,
             });

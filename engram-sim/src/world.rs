@@ -2,6 +2,7 @@
 //!
 //! What must hold is in [`crate::law`]; this file only does what the plan says.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use engram_core::{Condition, Draft, Durability, Episode, Error, Options, Store, 
 use crate::act::{Act, End, Hit, Plan, Put};
 use crate::dice::{Dice, SimClock, SimRng, mix};
 use crate::disk::bytes::Bytes;
-use crate::disk::state::{Chance, Image, SECTOR, State};
+use crate::disk::state::{Chance, Chosen, Image, SECTOR, State};
 use crate::disk::{BrokenDisk, Faults, SimDisk, litter};
 use crate::figures::Figures;
-use crate::frames::DIR;
+use crate::frames::{DIR, frames};
 use crate::model::{Change, Key, Model};
 use crate::tally::Tally;
 
@@ -72,8 +73,10 @@ pub struct World {
     /// Faults of disks that are gone.
     faults: Faults,
     digest: u64,
-    /// Incidents known when this life began.
-    pub(crate) incidents: usize,
+    /// Incidents known before this life began.
+    pub(crate) incidents: BTreeSet<String>,
+    /// LSNs that they name.
+    pub(crate) named: BTreeSet<u64>,
     /// Counters of recovery, as they were at the last start.
     pub(crate) counters: [u64; 4],
 }
@@ -139,7 +142,8 @@ impl World {
             before: Image::new(),
             faults: Faults::default(),
             digest: 0,
-            incidents: 0,
+            incidents: BTreeSet::new(),
+            named: BTreeSet::new(),
             counters: [0; 4],
         };
         world.sabotage();
@@ -354,7 +358,7 @@ impl World {
             let highest = self.model.highest_lsn;
             return Err(format!("LSN {lsn} was given again: {highest} was seen before"));
         }
-        if self.disk.log_sync_failed() {
+        if self.disk.log_sync_failed() && !self.is_durable(lsn) {
             return Err(format!("LSN {lsn} was acknowledged after a failed sync"));
         }
         if self.model.in_doubt() {
@@ -362,6 +366,12 @@ impl World {
         }
         self.model.acknowledge(change, lsn, self.durable);
         Ok(())
+    }
+
+    /// Whether a frame would outlive a power loss that spares nothing unsynced.
+    fn is_durable(&self, lsn: u64) -> bool {
+        let durable = self.disk.state().after_crash(&mut Chosen::new(&[]));
+        frames(&durable.image()).iter().any(|frame| frame.header.lsn == lsn)
     }
 
     fn may_be_full(&self) -> Result<(), String> {

@@ -5,10 +5,9 @@
 
 use engram_core::Timestamp;
 use engram_core::record::{self, Record};
+use engram_core::storage::wal::footer::{Footer, FooterBuilder, Listed};
 use engram_core::storage::wal::frame::{self, Codec, HEADER_BYTES, Header, Kind, MAGIC};
-use engram_core::storage::wal::segment::{
-    FileName, Footer, FooterBuilder, HEADER_COPY_BYTES, HeaderCopy, SegmentHeader,
-};
+use engram_core::storage::wal::segment::{FileName, HEADER_COPY_BYTES, HeaderCopy, SegmentHeader};
 
 use crate::meter::Bound;
 
@@ -111,7 +110,7 @@ fn footer(payload: &[u8]) {
     }
 }
 
-fn place(listed: &engram_core::storage::wal::segment::Listed) -> (u64, u64) {
+fn place(listed: &Listed) -> (u64, u64) {
     (listed.offset, listed.lsn)
 }
 

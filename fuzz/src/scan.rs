@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engram_core::disk::File;
+use engram_core::storage::wal::footer::FooterBuilder;
 use engram_core::storage::wal::frame::{self, HEADER_BYTES, Header, Kind};
 use engram_core::storage::wal::read::SpanReader;
 use engram_core::storage::wal::scan::{Scanner, Span, Step};
-use engram_core::storage::wal::segment::FooterBuilder;
 
 use crate::frame::header_of;
 use crate::meter::Bound;

@@ -3,6 +3,7 @@
 pub(crate) mod bytes;
 pub mod compact;
 pub mod env;
+pub mod footer;
 pub mod frame;
 pub mod head;
 pub mod knowledge;

@@ -227,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_has_a_name_of_its_own_those_to_come_included() {
+        let names: std::collections::BTreeSet<String> =
+            (0..=u8::MAX).map(|kind| Kind(kind).name()).collect();
+        assert_eq!(names.len(), 256);
+        assert_eq!(Kind(77).name(), "unknown(77)");
+    }
+
+    #[test]
     fn the_checksum_is_castagnoli() {
         assert_eq!(crc(b"123456789"), 0xE306_9283);
     }

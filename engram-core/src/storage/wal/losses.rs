@@ -11,11 +11,12 @@
 use std::collections::BTreeSet;
 
 use super::bytes::wide;
+use super::footer::{Footer, Listed};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::plan::{
-    Judgement, Loss, LsnRange, Position, SegmentFacts, last_before, next_lsn, push_lsn,
+    FramePlace, Judgement, Loss, LsnRange, Position, SegmentFacts, last_before, next_lsn, push_lsn,
 };
-use super::segment::{Footer, Listed, SegmentHeader};
+use super::segment::SegmentHeader;
 use super::verdict::Seen;
 
 /// Says of each run of damage which LSNs and records it cost, and adds what was lost without one.
@@ -26,6 +27,7 @@ pub(super) fn name_losses(facts: &SegmentFacts, position: Position, judgement: &
     }
     list_known(facts, &mut judgement.damaged);
     if facts.name.rewritten.is_some() {
+        note_lost_end(facts, &mut judgement.damaged);
         by_headers(&mut judgement.damaged);
     } else {
         by_number(facts, position, judgement);
@@ -68,6 +70,16 @@ fn list_known(facts: &SegmentFacts, damaged: &mut [Loss]) {
 fn listed_of(offset: u64, header: &Header) -> Listed {
     let key = if header.kind == Kind::FORGET_SPACE { header.space_key } else { header.key };
     Listed { offset, lsn: header.lsn, kind: header.kind, key }
+}
+
+/// A rewritten segment got its name when it was complete. Where no footer ends it, its end was
+/// damaged, even if nothing but zeros is left there.
+fn note_lost_end(facts: &SegmentFacts, damaged: &mut Vec<Loss>) {
+    let start = super::segment::FRAMES_START;
+    let end = facts.frames.last().map_or(start, FramePlace::end);
+    if damaged.last().is_none_or(|loss| loss.end() <= end) {
+        damaged.push(Loss::of(end, facts.file_bytes.saturating_sub(end)));
+    }
 }
 
 /// Most LSNs of a rewritten range were dead long ago: only what is known is named.

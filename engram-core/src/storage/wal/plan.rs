@@ -3,9 +3,10 @@
 //! Pure: the effects are [`super::recover`]'s. Deliberately absent: reading, writing, logging.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
+use super::footer::{Footer, Listed};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::losses::name_losses;
-use super::segment::{Footer, LSN_MAX, Listed, SegmentHeader, SegmentName};
+use super::segment::{LSN_MAX, SegmentHeader, SegmentName};
 use super::verdict::{Place, Seen, Verdict, verdict};
 use crate::sim::{Broken, broken};
 

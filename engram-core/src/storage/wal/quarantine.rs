@@ -133,6 +133,19 @@ impl Quarantine {
         Ok(name)
     }
 
+    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here.
+    #[must_use]
+    pub fn has_tail_of(&self, file: &str, salt: u64) -> bool {
+        let disk = self.env.disk.as_ref();
+        let dir = self.env.quarantine_dir();
+        let items = list(disk, &self.env.dir).unwrap_or_default();
+        let mut tails =
+            items.iter().filter(|item| item.verdict == IncidentKind::Tail && item.file == file);
+        tails.any(|item| {
+            read_sidecar(disk, &dir, &item.name).is_ok_and(|kept| kept.salt == Some(salt))
+        })
+    }
+
     /// Moves a whole file here (a v0.1.0 log, byte for byte). Gives its name.
     ///
     /// # Errors

@@ -14,17 +14,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use act::{footer_of, new_identity, tail_of};
+use act::{footer_of, new_identity};
 pub(crate) use incidents::{damage_incident, log_incident};
 use incidents::{header_incident, missing_incident, tail_incident};
 
 use super::env::{Env, remove_if_there};
+use super::footer::FooterBuilder;
 use super::frame::{self, Codec, Header, Kind};
 use super::knowledge::{Knowledge, Place};
 use super::plan::{Judgement, Loss, LsnRange, SegmentFacts, gap_after, judge, push_lsn};
 use super::quarantine::Quarantine;
 use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
-use super::segment::{FRAMES_START, FooterBuilder, HEADER_OFFSETS, Identity};
+use super::segment::{FRAMES_START, HEADER_OFFSETS, Identity};
 use super::segments::Segments;
 use super::survey::{Contents, Survey, Surveyed, covers};
 use super::verdict::Seen;
@@ -339,7 +340,7 @@ impl Recovery {
             }
         }
         let file = judged.facts.name.file_name();
-        if let Ok(Some(tail)) = tail_of(judged, &file) {
+        if let Ok(Some(tail)) = self.tail_of(judged, &file) {
             let incident = tail_incident(&self.env, &tail, None);
             self.note(incident);
         }

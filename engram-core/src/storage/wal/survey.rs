@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::env::Env;
+use super::footer::{Footer, digest_step};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::scan::{Scanner, Span};
 use super::segment::{
-    FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, LSN_MAX, SegmentHeader, SegmentName,
-    digest_step,
+    FORMAT_VERSION, FRAMES_START, FileName, Identity, LSN_MAX, SegmentHeader, SegmentName,
 };
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;

@@ -11,6 +11,7 @@ use super::incidents::{damage_incident, header_incident, missing_incident, tail_
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
+use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
@@ -21,7 +22,7 @@ use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
-    BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
+    BALLAST_NAME, FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, LSN_MAX,
     SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
@@ -241,6 +242,10 @@ impl Recovery {
             Continue::After { start } => {
                 apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
                 self.settle(&mut last)?;
+                // The footer was read, but its pages may never have reached the disk.
+                let footer = last.facts.footer.as_ref().map(|(offset, _)| *offset);
+                let (from, to) = (footer.unwrap_or(last.facts.sealed_end), last.facts.sealed_end);
+                self.write_again(&last.surveyed, from, to)?;
                 let new = NewSegment { start, ..NewSegment::default() };
                 self.new_segment(identity, &new)
             }
@@ -259,10 +264,7 @@ impl Recovery {
         let path = self.env.wal_path(&last.facts.name.file_name());
         let file = self.env.disk.open(&path, Open::Write)?;
         // The mark was read, but its page may never have reached the disk.
-        let mut mark = vec![0; usize::try_from(offset - mark_offset).unwrap_or(0)];
-        read_exact_at(file.as_ref(), &mut mark, mark_offset)?;
-        write_all_at(file.as_ref(), &mark, mark_offset)?;
-        file.sync()?;
+        self.write_again(&last.surveyed, mark_offset, offset)?;
         let active = Active {
             number: last.number,
             header: last.facts.header,
@@ -299,10 +301,10 @@ impl Recovery {
             keep |= self.quarantine_header(&last.surveyed).len() < bad;
         }
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
-        let survivors: Vec<&Fact> =
-            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
         let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
+        let survivors: Vec<&Fact> =
+            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
         let mut new = NewSegment {
             start: cut.start,
             next_lsn: Some(cut.next_lsn),
@@ -355,13 +357,7 @@ impl Recovery {
     /// the file whose tail must stay. So the frames after H stay too: they are written again
     /// where they are, and synced; the new segment begins behind them.
     fn settle_in_place(&self, last: &Judged, cut: Cut) -> io::Result<Cut> {
-        let path = self.env.wal_path(&last.facts.name.file_name());
-        let file = self.env.disk.open(&path, Open::Write)?;
-        let length = usize::try_from(cut.copy_end - cut.copy_start).unwrap_or(usize::MAX);
-        let mut frames = vec![0; length];
-        read_exact_at(file.as_ref(), &mut frames, cut.copy_start)?;
-        write_all_at(file.as_ref(), &frames, cut.copy_start)?;
-        file.sync()?;
+        self.write_again(&last.surveyed, cut.copy_start, cut.copy_end)?;
         let first_skipped = cut.skipped.map_or(cut.next_lsn, |(first, _)| first);
         // Its own first LSN names the file that stays.
         let start = first_skipped.max(last.facts.header.start + 1);
@@ -374,7 +370,7 @@ impl Recovery {
     /// Copies a tail to the quarantine. Says whether it must stay in place.
     fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
         let file = judged.facts.name.file_name();
-        let Some(keep) = tail_of(judged, &file)? else { return Ok(false) };
+        let Some(keep) = self.tail_of(judged, &file)? else { return Ok(false) };
         let kept = self.quarantine.keep(judged.surveyed.file.as_ref(), &keep);
         if let Err(e) = &kept {
             tracing::warn!(
@@ -387,6 +383,55 @@ impl Recovery {
         let incident = tail_incident(&self.env, &keep, kept.ok());
         self.note(incident);
         Ok(stays)
+    }
+
+    /// The tail of a segment, if it is to be kept: of the last one, or of one that was cut and not
+    /// sealed, whose copy is missing since the quarantine could not be written then.
+    pub(super) fn tail_of<'a>(
+        &self,
+        judged: &Judged,
+        file: &'a str,
+    ) -> io::Result<Option<Keep<'a>>> {
+        let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
+        let salt = judged.facts.header.salt;
+        let cut_tail = cut_tail.filter(|_| judged.reseal.is_some());
+        let ((start, end), restorable) = if let &Some(start) = tail_start {
+            ((start, *tail_end), tail_lsns.clone())
+        } else if let Some((start, tail_end)) = cut_tail
+            && !self.quarantine.has_tail_of(file, salt)
+        {
+            let scanner = Scanner::new(salt, *end, LSN_MAX, start);
+            let source = Arc::clone(&judged.surveyed.file);
+            let mut reader = SpanReader::new(source, tail_end, scanner, true);
+            let mut lsns = Vec::new();
+            while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
+                if let Span::Frame(header) = item.span {
+                    lsns.push(header.lsn);
+                }
+            }
+            ((start, tail_end), lsns)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Keep {
+            file,
+            offset: start,
+            bytes: end - start,
+            verdict: IncidentKind::Tail,
+            restorable,
+            salt: Some(salt),
+        }))
+    }
+
+    /// Writes bytes where they were read, and syncs them. A process that died may have left them
+    /// unsynced, or failed to sync them: then they are called clean, and syncing alone does nothing.
+    fn write_again(&self, surveyed: &Surveyed, from: u64, to: u64) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        let file = self.env.disk.open(&path, Open::Write)?;
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
+        read_exact_at(file.as_ref(), &mut bytes, from)?;
+        write_all_at(file.as_ref(), &bytes, from)?;
+        file.sync()
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
@@ -448,38 +493,6 @@ impl Recovery {
         let active = Active { number, header, file: spare.file, capacity, offset, footer };
         Ok(self.writer(active, next_lsn))
     }
-}
-
-/// The tail of a segment: of the last one, or of one that was cut and not sealed. There a
-/// recovery was interrupted behind its copy, or there is none, since the quarantine could not
-/// be written.
-pub(super) fn tail_of<'a>(judged: &Judged, file: &'a str) -> io::Result<Option<Keep<'a>>> {
-    let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
-    let salt = judged.facts.header.salt;
-    let ((start, end), restorable) = if let &Some(start) = tail_start {
-        ((start, *tail_end), tail_lsns.clone())
-    } else if let Some((start, tail_end)) = cut_tail.filter(|_| judged.reseal.is_some()) {
-        let scanner = Scanner::new(salt, *end, u64::MAX - 1, start);
-        let source = Arc::clone(&judged.surveyed.file);
-        let mut reader = SpanReader::new(source, tail_end, scanner, true);
-        let mut lsns = Vec::new();
-        while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
-            if let Span::Frame(header) = item.span {
-                lsns.push(header.lsn);
-            }
-        }
-        ((start, tail_end), lsns)
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Keep {
-        file,
-        offset: start,
-        bytes: end - start,
-        verdict: IncidentKind::Tail,
-        restorable,
-        salt: Some(salt),
-    }))
 }
 
 #[derive(Debug, Default)]

@@ -14,8 +14,11 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 --no-deps 2>/dev/null \
 	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 
+# The threads and locks of this build are shuttle's: only these tests can run with it.
+RACE_TESTS = $(CARGO) test --locked -p engram-core --features shuttle --test race_tests
+
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
-.PHONY: kill-test flip-test strace-test crowd-test soak
+.PHONY: kill-test flip-test strace-test crowd-test soak race
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
 	chitchat clean need-rust
 
@@ -47,6 +50,10 @@ test: need-rust ## all tests, doc tests included
 		$(CARGO) test --workspace --locked --all-targets; \
 	fi
 	$(CARGO) test --workspace --locked --doc
+	$(RACE_TESTS)
+
+race: need-rust ## threads of the engine interleaved at random, each law for SECONDS=60
+	ENGRAM_RACE_SECONDS=$(or $(SECONDS),60) $(RACE_TESTS) -- --nocapture
 
 quality: fmt-check clippy test doc licences ## every check that a change must pass
 	@echo "quality: all checks passed"
@@ -61,6 +68,7 @@ fmt-check: need-rust
 clippy: need-rust ## lints, warnings denied
 	@$(call need-component,clippy,clippy)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --locked -p engram-core --features shuttle --test race_tests -- -D warnings
 
 doc: need-rust ## the API's documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

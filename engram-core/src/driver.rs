@@ -4,6 +4,7 @@
 //! writer then pays no hand-over between threads. Everything that decides anything is a step
 //! machine elsewhere; this file only waits, locks and calls.
 
+mod asked;
 mod batch;
 mod memory;
 mod pending;
@@ -13,12 +14,14 @@ mod threads;
 mod upkeep;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use asked::{Asked, CompactSlot};
 pub(crate) use memory::Memory;
 pub use pending::Pending;
-use pending::Slot;
+use pending::{Slot, Ticket};
 pub(crate) use replay::replay;
 pub use stepper::Stepper;
 use upkeep::Upkeep;
@@ -44,13 +47,21 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 
+/// Why a log is poisoned that a thread of it panicked.
+const PANICKED: &str = "a thread of the log panicked";
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What those are told who are told nothing else.
+fn unanswered() -> Error {
+    if thread::panicking() { Error::Poisoned { cause: PANICKED.into() } } else { Error::Closed }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    groups: VecDeque<Group<Arc<Slot>>>,
+    groups: VecDeque<Group<Ticket>>,
     changes: usize,
     bytes: usize,
     closing: bool,
@@ -59,7 +70,7 @@ struct Queue {
 #[derive(Debug)]
 struct Engine {
     writer: Writer,
-    committer: Committer<Arc<Slot>>,
+    committer: Committer<Ticket>,
     /// When the log was last synced by an interval.
     synced_at: Duration,
 }
@@ -81,15 +92,9 @@ pub(crate) struct Seen {
 
 #[derive(Debug, Default)]
 struct Orders {
-    compact: Vec<Arc<CompactSlot>>,
+    compact: Vec<Asked>,
     closing: bool,
     look: bool,
-}
-
-#[derive(Debug, Default)]
-struct CompactSlot {
-    result: Mutex<Option<Result<CompactionStats>>>,
-    ready: Condvar,
 }
 
 /// What the threads and the callers share.
@@ -159,7 +164,7 @@ impl Driver {
             maintenance_armed: AtomicBool::new(true),
             behind: AtomicBool::new(false),
         });
-        shared.publish(&lock(&shared.engine).writer);
+        shared.publish(&shared.engine().writer);
         let driver = Self {
             shared: Arc::clone(&shared),
             threads: Mutex::default(),
@@ -169,13 +174,22 @@ impl Driver {
             *lock(&driver.upkeep) = Some(Upkeep::new(shared));
             return Ok(driver);
         }
-        let writer = Arc::clone(&shared);
-        driver.spawn("engram-writer", move || writer.write_loop())?;
-        driver.spawn("engram-upkeep", move || Upkeep::new(shared).run())?;
+        driver.spawn("engram-writer", |shared| shared.write_loop())?;
+        driver.spawn("engram-upkeep", |shared| Upkeep::new(Arc::clone(shared)).run())?;
         Ok(driver)
     }
 
-    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    /// Starts a thread. When it panics, the log is poisoned, and it goes on to answer whoever
+    /// waits.
+    fn spawn(&self, name: &str, run: fn(&Arc<Shared>)) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let run = move || {
+            while catch_unwind(AssertUnwindSafe(|| run(&shared))).is_err() {
+                let writer = &mut shared.engine().writer;
+                writer.poison(PANICKED.into());
+                shared.publish(writer);
+            }
+        };
         let thread = thread::Builder::new().name(name.into()).spawn(run);
         let thread =
             thread.map_err(|e| Error::io("start a thread for", &self.shared.env.dir, &e))?;
@@ -204,7 +218,7 @@ impl Driver {
                 tracing::error!("a thread of the log panicked");
             }
         }
-        let mut engine = lock(&self.shared.engine);
+        let mut engine = self.shared.engine();
         if engine.writer.poisoned().is_some() {
             return Ok(());
         }
@@ -222,22 +236,16 @@ impl Driver {
             if orders.closing {
                 return Err(Error::Closed);
             }
-            orders.compact.push(Arc::clone(&slot));
+            orders.compact.push(Asked::new(Arc::clone(&slot)));
         }
         self.shared.maintain.notify_one();
         if let Some(upkeep) = lock(&self.upkeep).as_mut() {
             self.shared.write_all();
-            while lock(&slot.result).is_none() {
+            while !slot.is_answered() {
                 upkeep.turn();
             }
         }
-        let mut result = lock(&slot.result);
-        loop {
-            if let Some(result) = result.take() {
-                return result;
-            }
-            result = slot.ready.wait(result).unwrap_or_else(PoisonError::into_inner);
-        }
+        slot.wait()
     }
 }
 
@@ -268,10 +276,21 @@ impl Shared {
             queue.changes += count;
             queue.bytes += bytes;
             Metrics::set(&self.env.metrics.queue_depth, queue.changes as u64);
-            queue.groups.push_back(Group { changes, ticket: Arc::clone(&slot) });
+            queue.groups.push_back(Group { changes, ticket: Ticket::new(Arc::clone(&slot)) });
         }
         let shared = Arc::clone(self);
         Ok(Pending::new(slot, shared, convert))
+    }
+
+    /// The writer and its batch. Whoever panicked while holding them poisoned the log: what was
+    /// half done is not known.
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(|panicked| {
+            let mut engine = panicked.into_inner();
+            engine.writer.poison(PANICKED.into());
+            self.publish(&engine.writer);
+            engine
+        })
     }
 
     fn refuse_poisoned(&self) -> Result<()> {
@@ -302,7 +321,7 @@ impl Shared {
 
     /// Without threads: goes on until nothing waits.
     fn write_all(&self) {
-        let mut engine = lock(&self.engine);
+        let mut engine = self.engine();
         if engine.committer.is_busy() {
             while !self.step_batch(&mut engine) {}
         }
@@ -375,7 +394,7 @@ impl Shared {
     /// durability left. Gives the synced LSN.
     fn make_reasons_durable(&self) -> Result<u64> {
         if self.options.durability != Durability::Always {
-            let mut engine = lock(&self.engine);
+            let mut engine = self.engine();
             let synced = engine.writer.sync();
             self.publish(&engine.writer);
             synced?;

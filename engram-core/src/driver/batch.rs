@@ -1,9 +1,8 @@
 //! One batch on its way: taken from the queue, stepped to its end, answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use super::pending::Slot;
+use super::pending::Ticket;
 use super::{Engine, Shared, lock};
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -55,7 +54,7 @@ impl Shared {
         true
     }
 
-    fn answer(&self, engine: &mut Engine, mut answered: Vec<(Arc<Slot>, Answers)>) {
+    fn answer(&self, engine: &mut Engine, mut answered: Vec<(Ticket, Answers)>) {
         let Engine { writer, synced_at, .. } = engine;
         let synced = self.sync_if_due(writer, synced_at);
         if let Some(e) = synced.err().or_else(|| writer.check_poison().err()) {
@@ -68,11 +67,11 @@ impl Shared {
         }
         self.publish(writer);
         self.batches.fetch_add(1, Ordering::Relaxed);
-        for (slot, answers) in answered {
+        for (ticket, answers) in answered {
             for e in answers.iter().filter_map(|answer| answer.as_ref().err()) {
                 self.env.metrics.write_refused(e);
             }
-            slot.fill(answers);
+            ticket.fill(answers);
         }
         self.arm(writer);
     }

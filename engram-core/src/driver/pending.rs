@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::{Shared, lock};
+use super::{Shared, lock, unanswered};
 use crate::error::{Error, Result};
 use crate::store::change::Answers;
 use crate::sync::{Condvar, Mutex};
@@ -24,7 +24,7 @@ struct SlotState {
 }
 
 impl Slot {
-    pub(super) fn fill(&self, answers: Answers) {
+    fn fill(&self, answers: Answers) {
         let mut state = lock(&self.state);
         state.answers = Some(answers);
         let waker = state.waker.take();
@@ -42,6 +42,30 @@ impl Slot {
                 return answers;
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Who waits for a group's answers. Dropped, it answers all the same: nobody waits for ever.
+#[derive(Debug)]
+pub(super) struct Ticket(Option<Arc<Slot>>);
+
+impl Ticket {
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        Self(Some(slot))
+    }
+
+    pub(super) fn fill(mut self, answers: Answers) {
+        if let Some(slot) = self.0.take() {
+            slot.fill(answers);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.fill(vec![Err(unanswered())]);
         }
     }
 }

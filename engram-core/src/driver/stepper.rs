@@ -16,7 +16,7 @@ impl Stepper<'_> {
     #[must_use]
     pub fn write(&self) -> bool {
         let shared = &self.driver.shared;
-        let mut engine = lock(&shared.engine);
+        let mut engine = shared.engine();
         if engine.committer.is_busy() {
             shared.step_batch(&mut engine);
             return true;
@@ -30,7 +30,7 @@ impl Stepper<'_> {
     pub fn upkeep(&self) -> bool {
         let mut upkeep = lock(&self.driver.upkeep);
         let Some(upkeep) = upkeep.as_mut() else { return false };
-        if lock(&self.driver.shared.engine).committer.is_busy() {
+        if self.driver.shared.engine().committer.is_busy() {
             return upkeep.go_on();
         }
         upkeep.turn() == Turn::Busy

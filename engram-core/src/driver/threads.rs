@@ -52,7 +52,7 @@ impl Shared {
             drop(queue);
             if !empty {
                 self.let_compaction_catch_up();
-                self.commit_once(&mut lock(&self.engine));
+                self.commit_once(&mut self.engine());
             }
         }
     }
@@ -70,7 +70,7 @@ impl Shared {
 
     /// Nobody called for a while: sync what an interval leaves, and mark the end once.
     pub(super) fn on_quiet(&self, still: bool) {
-        let mut engine = lock(&self.engine);
+        let mut engine = self.engine();
         if engine.writer.poisoned().is_some() {
             self.mark_armed.store(false, Ordering::Release);
             return;

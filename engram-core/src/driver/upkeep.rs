@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::{CompactSlot, Shared, lock, trim};
+use super::{Asked, Shared, lock, trim};
 use crate::disk::Open;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -64,7 +64,7 @@ pub(super) struct Upkeep {
 /// A pass over all that is dead, for those who asked for it.
 #[derive(Debug)]
 struct Requested {
-    slots: Vec<Arc<CompactSlot>>,
+    asked: Vec<Asked>,
     stats: CompactionStats,
     /// LSNs that the pass has still to look at.
     range: (u64, u64),
@@ -105,8 +105,11 @@ impl Upkeep {
             (orders.closing, std::mem::take(&mut orders.compact))
         };
         if closing {
-            self.stop(asked);
             return Turn::Closed;
+        }
+        if self.shared.state() == WalState::Poisoned {
+            self.stop(asked);
+            return Turn::Idle;
         }
         if self.requested.is_none() && !asked.is_empty() {
             self.begin_request(asked);
@@ -114,7 +117,7 @@ impl Upkeep {
             // Who asks during a pass is answered by a pass of its own.
             lock(&self.shared.orders).compact.extend(asked);
         }
-        trim(&mut lock(&self.shared.engine).writer);
+        trim(&mut self.shared.engine().writer);
         let mut busy = self.make_spare();
         busy |= self.make_ballast();
         let filling = [&self.spare, &self.ballast].into_iter().flatten();
@@ -129,6 +132,19 @@ impl Upkeep {
         if busy { Turn::Busy } else { Turn::Idle }
     }
 
+    /// On a poisoned log nothing is made ahead and nothing moves; who asks is told why.
+    fn stop(&mut self, asked: Vec<Asked>) {
+        self.run = None;
+        let e = Error::Poisoned { cause: self.shared.poisoned_by().unwrap_or_default() };
+        self.refuse_request(&e);
+        for asked in asked {
+            asked.answer(Err(e.clone()));
+        }
+        if self.shared.behind.swap(false, Ordering::AcqRel) {
+            self.shared.wake_writer();
+        }
+    }
+
     /// A step of the compaction that runs, if one does: it needs no writer. Says whether it
     /// goes on.
     pub(super) fn go_on(&mut self) -> bool {
@@ -136,10 +152,10 @@ impl Upkeep {
     }
 
     /// Begins a pass. The active segment is sealed first, if it holds a dead byte.
-    fn begin_request(&mut self, slots: Vec<Arc<CompactSlot>>) {
+    fn begin_request(&mut self, asked: Vec<Asked>) {
         let shared = &self.shared;
         {
-            let mut engine = lock(&shared.engine);
+            let mut engine = shared.engine();
             let active = engine.writer.active_number();
             let dead = shared.memory.look(|directory| directory.usage(active).dead);
             if dead > 0
@@ -150,7 +166,7 @@ impl Upkeep {
             shared.publish(&engine.writer);
         }
         let range = (1, shared.seen.head_lsn.load(Ordering::Acquire));
-        self.requested = Some(Requested { slots, stats: CompactionStats::default(), range });
+        self.requested = Some(Requested { asked, stats: CompactionStats::default(), range });
         self.not_before = Duration::ZERO;
     }
 
@@ -177,14 +193,6 @@ impl Upkeep {
         );
     }
 
-    fn stop(&mut self, asked: Vec<Arc<CompactSlot>>) {
-        self.run = None;
-        let requested = self.requested.take().map(|requested| requested.slots).unwrap_or_default();
-        for slot in requested.into_iter().chain(asked) {
-            answer(&slot, Err(Error::Closed));
-        }
-    }
-
     /// One step towards the next spare. Says whether there is more to do.
     fn make_spare(&mut self) -> bool {
         let fill = match self.spare.take() {
@@ -196,7 +204,7 @@ impl Upkeep {
             Ok(None) => return false,
             Ok(Some(Filled::More(fill))) => self.spare = Some(fill),
             Ok(Some(Filled::Done(spare))) => {
-                let writer = &mut lock(&shared.engine).writer;
+                let writer = &mut shared.engine().writer;
                 writer.give_spare(spare);
                 shared.publish(writer);
             }
@@ -208,7 +216,7 @@ impl Upkeep {
     fn begin_spare(&mut self) -> std::io::Result<Option<ZeroFill>> {
         let shared = &self.shared;
         let (wanted, bytes) = {
-            let writer = &lock(&shared.engine).writer;
+            let writer = &shared.engine().writer;
             (writer.poisoned().is_none() && !writer.has_spare(), writer.next_segment_bytes())
         };
         if !wanted || self.now() < self.spare_not_before {
@@ -281,9 +289,7 @@ impl Upkeep {
     /// One step of compaction. Says whether there is more to do.
     fn compact(&mut self) -> bool {
         if self.shared.state() == WalState::Poisoned {
-            self.run = None;
-            let cause = self.shared.poisoned_by().unwrap_or_default();
-            self.refuse_request(&Error::Poisoned { cause });
+            self.stop(Vec::new());
             return false;
         }
         if self.run.is_none() && !self.begin_run() {
@@ -390,7 +396,7 @@ impl Upkeep {
 
     /// Seals the active segment when its garbage is worth it.
     fn seal_early(&self, bounds: &Bounds) {
-        let mut engine = lock(&self.shared.engine);
+        let mut engine = self.shared.engine();
         let number = engine.writer.active_number();
         let (active, total) = self.shared.memory.look(|d| (d.usage(number), d.total_usage().live));
         // A read found damage in it: sealed, it can be rewritten.
@@ -447,17 +453,17 @@ impl Upkeep {
 
     fn refuse_request(&mut self, e: &Error) {
         if let Some(requested) = self.requested.take() {
-            for slot in requested.slots {
-                answer(&slot, Err(e.clone()));
+            for asked in requested.asked {
+                asked.answer(Err(e.clone()));
             }
         }
     }
 
     fn finish_request(&mut self) {
-        if let Some(Requested { slots, mut stats, .. }) = self.requested.take() {
+        if let Some(Requested { asked, mut stats, .. }) = self.requested.take() {
             "requested".clone_into(&mut stats.reason);
-            for slot in slots {
-                answer(&slot, Ok(stats.clone()));
+            for asked in asked {
+                asked.answer(Ok(stats.clone()));
             }
         }
     }
@@ -503,9 +509,4 @@ impl Upkeep {
         Metrics::set(&metrics.segments, shared.segments.count());
         Metrics::set(&metrics.preallocated_bytes, shared.preallocated_bytes());
     }
-}
-
-fn answer(slot: &CompactSlot, result: Result<CompactionStats>) {
-    *lock(&slot.result) = Some(result);
-    slot.ready.notify_all();
 }

@@ -52,7 +52,7 @@ impl Condvar {
     ) -> Waited<'a, T> {
         let alarm = thread_rng().gen_ratio(1, TIMES_OUT_ONE_IN).then(|| Alarm::set(&self.0));
         let waited = self.0.wait(guard);
-        let timed_out = WaitTimeoutResult(alarm.is_some_and(|alarm| alarm.off()));
+        let timed_out = WaitTimeoutResult(alarm.is_some_and(Alarm::off));
         match waited {
             Ok(guard) => Ok((guard, timed_out)),
             Err(e) => Err(PoisonError::new((e.into_inner(), timed_out))),

@@ -1,6 +1,19 @@
 //! How interleavings are explored: rounds of tiny worlds, half of them under a random scheduler,
 //! half under one that makes few, well-placed changes of priority (PCT). A round is a function
 //! of its seed, so a failing one is run again by it.
+#![allow(
+    unreachable_pub,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "test support"
+)]
+
+mod compaction_laws;
+mod failure_laws;
+pub mod world;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -13,8 +26,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use super::support::disk::{Image, MemDisk};
-use super::support::{DIR, FakeClock, FakeRng, mix};
+use crate::support::disk::{Image, MemDisk};
+use crate::support::{DIR, FakeClock, FakeRng, mix};
 
 /// Executions of one scheduler in one round.
 const ROUND: usize = 40;
@@ -22,6 +35,8 @@ const ROUND: usize = 40;
 const DEPTH: usize = 3;
 /// Far more than any of these worlds needs: who comes here goes round in circles.
 const STEPS_MAX: usize = 400_000;
+/// Rounds of each law in the gate, and the seed that they come from.
+const ROUNDS: u64 = 5;
 const SEED: u64 = 0x0E46_7A11;
 
 fn from_env(name: &str) -> Option<u64> {
@@ -29,15 +44,15 @@ fn from_env(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Runs a world under many interleavings. The gate runs `rounds` rounds, always the same;
-/// `ENGRAM_RACE_SECONDS` runs new ones for so long, `ENGRAM_RACE_SEED` one round.
-pub fn explore(rounds: u64, world: impl Fn() + Clone + Send + Sync + 'static) {
+/// Runs a world under many interleavings. The gate runs a few rounds, always the same ones;
+/// `ENGRAM_RACE_SECONDS` runs new ones for so long, `ENGRAM_RACE_SEED` one round again.
+pub fn explore(world: impl Fn() + Clone + Send + Sync + 'static) {
     let law = std::thread::current().name().unwrap_or_default().to_owned();
     if let Some(seed) = from_env("ENGRAM_RACE_SEED") {
         return round(&law, seed, &world);
     }
     let Some(seconds) = from_env("ENGRAM_RACE_SECONDS") else {
-        (0..rounds).for_each(|n| round(&law, mix(SEED ^ n), &world));
+        (0..ROUNDS).for_each(|n| round(&law, mix(SEED ^ n), &world));
         return;
     };
     let started = SystemRng.u64();

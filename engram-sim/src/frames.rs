@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use engram_core::record::{self, Record};
-use engram_core::storage::wal::footer::Footer;
+use engram_core::storage::wal::footer::{Footer, Listed};
 use engram_core::storage::wal::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
+use engram_core::storage::wal::recover::lost_header;
 use engram_core::storage::wal::segment::{
     FRAMES_START, FileName, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
     SegmentName,
@@ -93,6 +94,8 @@ pub struct Segment {
     pub header: Option<SegmentHeader>,
     /// Its valid frames, footers left out.
     pub frames: Vec<Frame>,
+    /// Headers of frames that are lost, as a footer lists them or where only a payload was hit.
+    pub ghosts: Vec<(usize, Header)>,
     /// Whether it ends in a footer that is right.
     pub sealed: bool,
     /// Where runs of bytes begin that are neither frames nor the zeros at the end.
@@ -140,11 +143,19 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
         // The first frame tells it too.
         Header::decode(bytes.get(start..)?).map(|header| header.salt)
     });
-    let mut found =
-        Segment { path, name, header, frames: Vec::new(), sealed: false, bad: Vec::new() };
+    let mut found = Segment {
+        path,
+        name,
+        header,
+        frames: Vec::new(),
+        ghosts: Vec::new(),
+        sealed: false,
+        bad: Vec::new(),
+    };
     let Some(salt) = salt else { return found };
     let mut at = start;
     let mut in_bad = false;
+    let mut listed = Vec::new();
     while at < bytes.len() {
         let rest = &bytes[at..];
         let whole = Header::decode(rest).filter(|header| header.salt == salt).and_then(|header| {
@@ -158,6 +169,9 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
             if rest.iter().all(|&byte| byte == 0) {
                 break;
             }
+            if let Some(header) = Header::decode(rest).filter(|header| header.salt == salt) {
+                found.ghosts.push((at, header));
+            }
             if !std::mem::replace(&mut in_bad, true) {
                 found.bad.push(at);
             }
@@ -168,7 +182,9 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
             continue;
         };
         if header.kind == Kind::FOOTER {
-            found.sealed = Footer::decode(&payload).is_some();
+            let footer = Footer::decode(&payload);
+            found.sealed = footer.is_some();
+            listed = footer.map(|footer| footer.frames).unwrap_or_default();
             break;
         }
         in_bad = false;
@@ -178,6 +194,15 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
         at += bytes;
     }
     found.frames = rising(found.frames);
+    let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
+    let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
+    let mut ghosts: Vec<(usize, Header)> = unlisted.collect();
+    for Listed { offset, lsn, kind, key } in listed {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        ghosts.push((at, lost_header(kind, lsn, key)));
+    }
+    ghosts.retain(|(_, header)| !there.contains(&header.lsn));
+    found.ghosts = ghosts;
     found
 }
 

@@ -181,7 +181,6 @@ impl Scanner {
             // A header that was written to the wrong place claims bytes that are not its own.
             let claimed = window.get(..whole).unwrap_or(window);
             let own = self.next_own(claimed);
-            self.sealed = header.kind == Kind::FOOTER && own.is_none();
             let bytes = wide(own.unwrap_or(claimed.len()));
             return self.pass(bytes, Span::Bad { bytes, header: Some(header) });
         }
@@ -210,7 +209,7 @@ impl Scanner {
     fn next_own(&self, bytes: &[u8]) -> Option<usize> {
         memchr::memmem::find_iter(bytes, &MAGIC).filter(|&at| at > 0).find(|&at| {
             let header = bytes.get(at..).and_then(Header::decode);
-            header.is_some_and(|header| self.believes(&header) && self.in_place(&header))
+            header.is_some_and(|header| self.believes(&header) && self.in_range(&header))
         })
     }
 
@@ -241,7 +240,7 @@ impl Scanner {
                 // Seen only in part: keep it at the front of the next window.
                 return self.advance_gap(gap, window, candidate, HEADER_BYTES);
             }
-            if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_place(&h))
+            if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_range(&h))
             {
                 return self.end_gap(gap, self.offset.saturating_add(wide(candidate)));
             }

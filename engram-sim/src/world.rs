@@ -585,6 +585,10 @@ impl World {
         if let Err(e) = told {
             tell(&format!("       {e}"));
         }
+        for frame in frames(&self.disk.image()) {
+            let (path, at, header) = (frame.path.display(), frame.offset, frame.header);
+            tell(&format!("       ours: LSN {} at {at} of {path}, {} bytes", header.lsn, frame.bytes()));
+        }
     }
 
     /// Files as they were before they were hit.

@@ -179,9 +179,12 @@ impl Scanner {
         }
         if !right {
             // A header that was written to the wrong place claims bytes that are not its own.
-            let claimed = window.get(..whole).unwrap_or(window);
-            let own = self.next_own(claimed);
-            let bytes = wide(own.unwrap_or(claimed.len()));
+            let sight = whole.saturating_add(HEADER_BYTES);
+            if window.len() < sight && !at_end {
+                return Step::Need(sight);
+            }
+            let own = self.next_own(window.get(..sight).unwrap_or(window));
+            let bytes = wide(own.unwrap_or(whole).min(whole).min(window.len()));
             return self.pass(bytes, Span::Bad { bytes, header: Some(header) });
         }
         if header.kind == Kind::FOOTER {

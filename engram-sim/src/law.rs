@@ -124,10 +124,8 @@ impl World {
             }
         }
         self.model.restart(expected.memory, seen, !start.hit.is_empty());
-        for incident in store.incidents() {
-            self.named.extend(lsns_of(&incident));
-            self.incidents.insert(incident.id);
-        }
+        self.known = store.incidents();
+        self.named = self.known.iter().flat_map(lsns_of).collect();
         if self.tally.starts.is_multiple_of(4) {
             self.check_second_start(store)?;
         }
@@ -209,7 +207,7 @@ impl World {
             let odd = report.incidents.iter().find(|incident| {
                 let fine =
                     matches!(incident.verdict, IncidentKind::Tail | IncidentKind::Undecodable);
-                !fine && !self.incidents.contains(&incident.id)
+                !fine && !is_known(incident, &self.known)
             });
             if report.incidents.is_empty() && report.failed.damaged > 0 {
                 return Err(format!("10: damage is reported where there is none: {report:?}"));
@@ -241,10 +239,10 @@ impl World {
         let second = Store::open(DIR, options)
             .map_err(|e| format!("13: a second start refuses to open: {e}"))?;
         let report = second.recovery_report();
-        let old: BTreeSet<String> = store.incidents().into_iter().map(|i| i.id).collect();
+        let old = store.incidents();
         // What could not be set aside stays where it is, and is found again.
         let stays = store.recovery_report().incidents.iter().any(|i| i.quarantined_as.is_none());
-        let new = report.incidents.iter().find(|incident| !old.contains(&incident.id));
+        let new = report.incidents.iter().find(|incident| !is_known(incident, &old));
         if let Some(new) = new.filter(|_| !stays) {
             return Err(format!("13: a second start finds something new: {new:?}"));
         }
@@ -367,6 +365,16 @@ fn check_kept(
     let highest = lsns(all).last().copied().unwrap_or(0);
     let seen = lsns(frames(image).iter()).last().copied().unwrap_or(0);
     Ok(highest.max(seen))
+}
+
+/// Whether an incident is one of these, or tells of bytes that one of them told of: after another
+/// crash the run of bad bytes may begin and end elsewhere.
+fn is_known(incident: &Incident, known: &[Incident]) -> bool {
+    known.iter().any(|old| {
+        let (end, old_end) = (incident.offset + incident.bytes, old.offset + old.bytes);
+        let overlaps = incident.offset <= old_end && old.offset <= end;
+        old.id == incident.id || (old.file == incident.file && overlaps)
+    })
 }
 
 /// The LSNs that an incident names.

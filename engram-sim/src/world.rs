@@ -11,6 +11,7 @@ use engram_core::disk::Disk;
 use engram_core::inspect;
 use engram_core::metrics::Metrics;
 use engram_core::sim::{self, Broken};
+use engram_core::storage::wal::report::Incident;
 use engram_core::store::{Drive, Pending, Scale};
 use engram_core::{Condition, Draft, Durability, Episode, Error, Options, Store, Timestamp};
 
@@ -75,7 +76,7 @@ pub struct World {
     faults: Faults,
     digest: u64,
     /// Incidents known before this life began.
-    pub(crate) incidents: BTreeSet<String>,
+    pub(crate) known: Vec<Incident>,
     /// LSNs that they name.
     pub(crate) named: BTreeSet<u64>,
     /// Counters of recovery, as they were at the last start.
@@ -143,7 +144,7 @@ impl World {
             before: Image::new(),
             faults: Faults::default(),
             digest: 0,
-            incidents: BTreeSet::new(),
+            known: Vec::new(),
             named: BTreeSet::new(),
             counters: [0; 4],
         };
@@ -587,7 +588,11 @@ impl World {
         }
         for frame in frames(&self.disk.image()) {
             let (path, at, header) = (frame.path.display(), frame.offset, frame.header);
-            tell(&format!("       ours: LSN {} at {at} of {path}, {} bytes", header.lsn, frame.bytes()));
+            tell(&format!(
+                "       ours: LSN {} at {at} of {path}, {} bytes",
+                header.lsn,
+                frame.bytes()
+            ));
         }
     }
 

@@ -305,11 +305,15 @@ impl Recovery {
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
+        let replaces = cut.start == last.facts.header.start;
+        let old = &last.facts.header;
+        // In the place of a file it says of the one before what that file said.
+        let inherited = Some(old.skipped).filter(|_| replaces && old.cut);
         let mut new = NewSegment {
             start: cut.start,
             next_lsn: Some(cut.next_lsn),
-            skipped: cut.skipped.unwrap_or((0, 0)),
-            cut: true,
+            skipped: cut.skipped.or(inherited).unwrap_or((0, 0)),
+            cut: !replaces || old.cut,
             ..NewSegment::default()
         };
         for fact in &survivors {
@@ -318,7 +322,6 @@ impl Recovery {
             read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
             new.frames.push((fact.header, payload));
         }
-        let replaces = cut.start == last.facts.header.start;
         let writer = self.new_segment(identity, &new)?;
         let moved_to = writer.active_number();
         let mut at = FRAMES_START;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use engram_core::store::ListQuery;
 use engram_core::{Condition, Error, Options, Store};
+use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread;
 
-use super::world::{again, all, found, half_dead, keep, settle, start, version};
+use super::world::{again, all, found, half_dead, keep, settle, start, until, version};
 use super::{disk, explore, options};
 use crate::support::{DIR, contents};
 
@@ -174,5 +175,22 @@ fn whoever_asks_for_compaction_is_answered_in_a_close_too() {
         let store = again(&disk);
         assert!(store.incidents().is_empty());
         assert_eq!(contents(&store), before);
+    });
+}
+
+#[test]
+fn garbage_goes_by_itself_when_everybody_is_quiet() {
+    let image = half_dead();
+    explore(move || {
+        let disk = disk(&image);
+        let own = Options { compact_automatically: true, ..options(&disk) };
+        let store = Store::open(DIR, own).unwrap();
+        for id in ["e0", "e2"] {
+            keep(&store, id, 1).unwrap();
+            if thread_rng().gen_bool(0.5) {
+                until("what is dead left the log", || store.wal().dead_bytes < 1 << 10);
+            }
+        }
+        until("what is dead left the log", || store.wal().dead_bytes < 1 << 10);
     });
 }

@@ -18,9 +18,9 @@ TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 -
 RACE_TESTS = $(CARGO) test --locked -p engram-core --features shuttle --test race_tests
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
-.PHONY: kill-test flip-test crowd-test soak race
-.PHONY: help run demo test quality fmt fmt-check clippy doc licences bench bench-quick chitchat \
-	clean need-rust
+.PHONY: kill-test flip-test strace-test crowd-test soak race
+.PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
+	chitchat clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -89,17 +89,36 @@ licences: need-rust ## licences, sources, banned and doubled crates (deny.toml)
 			"advisories were not (cargo install --locked cargo-deny)"; \
 	fi
 
+# libFuzzer, built by the stable toolchain: docs/decisions/0013 says why so.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+fuzz: need-rust ## throw bytes at all that reads them (SECONDS=60 each; TARGET=json for one)
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile fuzz -p engram-fuzz \
+		--features libfuzzer --target $(FUZZ_HOST) --target-dir target/fuzz
+	fuzz/run.sh target/fuzz/$(FUZZ_HOST)/fuzz/engram-libfuzzer $(or $(SECONDS),60) \
+		$(if $(filter command,$(origin TARGET)),$(TARGET))
+
 kill-test: need-rust ## SIGKILL under 32 clients, 20 times over on one directory, at two segment sizes
 	ENGRAM_KILL_ROUNDS=20 $(CARGO) test --locked -p engram-cli --test kill_tests -- --nocapture
 
 flip-test: need-rust ## 1,200 single bits flipped in logs of the real binary, each on its own copy
 	ENGRAM_FLIPS=600 $(CARGO) test --locked -p engram-cli --test bit_flip_tests -- --nocapture
 
+strace-test: need-rust ## each of the first 24 writes, syncs, renames, … of the binary fails in turn
+	ENGRAM_STRACE_CALLS=24 $(CARGO) test --locked -p engram-cli --test strace_tests -- --nocapture
+
 crowd-test: need-rust ## 10,000 idle connections while others go on
 	ENGRAM_CROWD=10000 $(CARGO) test --locked -p engram-cli --test socket_tests -- --nocapture --include-ignored
 
 soak: need-rust ## forget 90 % of 200,000 episodes; overwrite the same 10,000 for a long time
 	ENGRAM_SOAK=1 $(CARGO) test --release --locked -p engram-cli --test soak_tests -- --nocapture
+
+coverage: need-rust ## what the engine's tests reach of the log's pure files; fails below 98 %
+	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3" >&2; exit 1; }
+	CARGO=$(CARGO) scripts/coverage.py
 
 bench: need-rust ## measure everything against the limit, up to 4 GB of log (a quarter of an hour)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench

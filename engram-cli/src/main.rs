@@ -1,63 +1,7 @@
-//! The binary `engram`: starts the server, talks to a running one, and looks at logs offline.
-//!
-//! The map: [`args`] is the command line and [`settings`] what `engram.toml` adds to it; [`start`]
-//! is the glue to the server; [`client`] speaks HTTP for `remember` to [`export`]; [`wal`] looks at
-//! a data directory without a server; [`demo`] tells the story. Deliberately absent: any rule about
-//! episodes or logs. Those are the engine's and the server's, and are said once.
-
-mod args;
-mod client;
-mod demo;
-mod engine;
-mod episodes;
-mod export;
-mod failure;
-mod import;
-mod logging;
-mod out;
-mod overview;
-mod progress;
-mod settings;
-mod start;
-mod wal;
+//! The binary `engram`. All of it is in the library beside this file, where the fuzzers reach it too.
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
-use failure::{Failure, Outcome};
-
 fn main() -> ExitCode {
-    let argv: Vec<_> = std::env::args_os().collect();
-    match settings::parse(&argv).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
-}
-
-fn run(cli: Cli) -> Outcome {
-    match cli.command {
-        Command::Start(args) => start::start(*args, cli.settings_file.as_deref()),
-        Command::Remember(args) => episodes::remember(*args),
-        Command::Get(args) => episodes::get(&args),
-        Command::Forget(args) => episodes::forget(&args),
-        Command::List(args) => episodes::list(&args),
-        Command::Spaces(args) => overview::spaces(&args),
-        Command::Status(args) => overview::status(&args),
-        Command::Import(args) => import::import(&args),
-        Command::Export(args) => export::export(&args),
-        Command::Wal(args) => wal::wal(args.command),
-        Command::Demo(args) => demo::demo(&args),
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut settings::command(), "engram", &mut text);
-            out::bytes(&text)
-        }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(settings::command())
-                .render(&mut text)
-                .map_err(|e| Failure::failed(format!("cannot write the manual page: {e}")))?;
-            out::bytes(&text)
-        }
-    }
+    engram_cli::run_process()
 }

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
+use crate::engine;
 use crate::failure::{Failure, Outcome};
 
 /// Name of the settings file where none is named.
@@ -31,7 +32,15 @@ pub(crate) fn command() -> clap::Command {
 
 /// Reads the command line, the environment and the settings file.
 pub(crate) fn parse(argv: &[OsString]) -> Outcome<Cli> {
-    let file = SettingsFile::find(argv)?;
+    parse_with(SettingsFile::find(argv)?, argv)?.map_err(|error| {
+        // With its stream gone there is nobody left to tell.
+        drop(error.print());
+        Failure::silent(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
+/// As [`parse`], with the settings file at hand. What only clap can say is given as it is.
+fn parse_with(file: Option<SettingsFile>, argv: &[OsString]) -> Outcome<Result<Cli, clap::Error>> {
     let mut command = command();
     if let Some(file) = &file {
         command = file.apply(command)?;
@@ -40,19 +49,34 @@ pub(crate) fn parse(argv: &[OsString]) -> Outcome<Cli> {
         .try_get_matches_from_mut(argv)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
-        Ok(cli) => Ok(Cli { settings_file: file.map(|file| file.path), ..cli }),
-        Err(error) => Err(refuse(&error, file.as_ref(), argv)),
+        Ok(cli) => Ok(Ok(Cli { settings_file: file.map(|file| file.path), ..cli })),
+        // A culprit that is a value of the settings file is named in the file's terms.
+        Err(error) => match file.and_then(|file| file.blame(&error, argv)) {
+            Some(failure) => Err(failure),
+            None => Ok(Err(error)),
+        },
     }
 }
 
-/// Says what clap has to say, unless the culprit is a value of the settings file.
-fn refuse(error: &clap::Error, file: Option<&SettingsFile>, argv: &[OsString]) -> Failure {
-    if let Some(failure) = file.and_then(|file| file.blame(error, argv)) {
-        return failure;
+/// Reads a command line with the text of a settings file, and does nothing with them. Gives the
+/// engine's options where the command is `start`.
+///
+/// # Errors
+/// What `engram` would say, on one line or, where it is help, on many.
+pub fn check(
+    file: Option<&str>,
+    argv: &[OsString],
+) -> Result<Option<engram_core::Options>, String> {
+    let read = |text| SettingsFile::read(PathBuf::from(FILE_NAME), text);
+    let told = |failure: Failure| failure.message().to_owned();
+    let file = file.map(read).transpose().map_err(told)?;
+    match parse_with(file, argv).map_err(told)? {
+        Ok(cli) => Ok(match cli.command {
+            Command::Start(start) => Some(engine::options(&start)),
+            _ => None,
+        }),
+        Err(error) => Err(error.to_string()),
     }
-    // With its stream gone there is nobody left to tell.
-    drop(error.print());
-    Failure::silent(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Where one flag is found in the environment and in the settings file.

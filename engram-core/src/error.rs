@@ -145,6 +145,17 @@ pub enum Error {
         /// The newest version known here.
         known: u32,
     },
+    /// A segment that says of itself that it is another one.
+    #[error(
+        "{path} says of itself that it is {says}; give it that name back if no file has it, else \
+         move it out of the directory; nothing was changed"
+    )]
+    Misnamed {
+        /// The file.
+        path: PathBuf,
+        /// The name that fits its header.
+        says: String,
+    },
     /// LSNs that no file holds and no header declares.
     #[error(
         "the log misses LSNs {first} to {last}: {why}; put the file back, or go on without \
@@ -244,6 +255,7 @@ impl Error {
             Self::Poisoned { .. } | Self::Closed => ErrorKind::Poisoned,
             Self::Locked { .. }
             | Self::FormatTooNew { .. }
+            | Self::Misnamed { .. }
             | Self::Missing { .. }
             | Self::Unreadable { .. }
             | Self::Strict { .. } => ErrorKind::CannotOpen,

@@ -430,6 +430,7 @@ mod tests {
             key: 0,
             space_key: 0,
             payload_crc: 0,
+            reserved: [0; 4],
         }
     }
 

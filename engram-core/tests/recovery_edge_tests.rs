@@ -1,5 +1,5 @@
 //! Recovery where two things go wrong at once.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod support;
 
@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engram_core::Error;
+use engram_core::inspect::{self, FrameDump};
+use engram_core::storage::wal::report::IncidentKind;
 use engram_core::store::{Condition, Durability, ListQuery, Options, Store};
-use engram_core::{Error, inspect};
 use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
 use support::{DIR, FakeClock, contents, open, options, remember, wal};
 
@@ -235,4 +237,219 @@ fn a_log_whose_segments_are_all_gone_is_not_taken_for_a_new_one() {
     image.retain(|path, _| path.extension().is_none_or(|ending| ending != "seg"));
     let refused = Store::open(DIR, options(&MemDisk::of(&image))).unwrap_err();
     assert!(matches!(refused, Error::Missing { first: 1, .. }), "{refused}");
+}
+
+/// A log whose last recovery wrote frames again that no later frame vouches for, and their LSNs.
+fn written_again() -> (Arc<MemDisk>, Vec<u64>) {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let lsns = (0..3).map(|n| remember(&store, &format!("e{n}"), "x")).collect();
+    // Killed: nothing but the frames themselves says that they were synced.
+    let disk = disk.crash(Unsynced::Lost);
+    drop(store);
+    let store = open(&disk);
+    assert_eq!(contents(&store).len(), 3);
+    let disk = disk.crash(Unsynced::Lost);
+    drop(store);
+    (disk, lsns)
+}
+
+#[test]
+fn rot_in_the_last_of_what_a_recovery_wrote_again_is_named_and_its_lsn_not_given_again() {
+    // In the header, in the payload, in both, and the whole frame read as zeros.
+    for places in [vec![20], vec![70], vec![20, 70], (0..400).collect()] {
+        let (disk, lsns) = written_again();
+        let last = *lsns.last().unwrap();
+        let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+        let mut found = None;
+        inspect::dump(&looked, Path::new(DIR), &mut |frame| {
+            found = (frame.lsn == last).then_some((frame.file, frame.offset)).or(found.take());
+            Ok(())
+        })
+        .unwrap();
+        let (file, offset) = found.unwrap();
+        let mut image = disk.image();
+        let bytes = image.get_mut(&wal(&file)).unwrap();
+        for &place in &places {
+            let byte = &mut bytes[usize::try_from(offset).unwrap() + place];
+            *byte = if places.len() > 2 { 0 } else { *byte ^ 1 };
+        }
+        let disk = MemDisk::of(&image);
+        let store = open(&disk);
+        let report = store.recovery_report();
+        assert_eq!(report.lost_lsns, [[last, last]], "{places:?}");
+        assert_eq!(report.failed.damaged, 1, "{places:?}");
+        assert_eq!(contents(&store).len(), 2);
+        assert!(remember(&store, "new", "y") > last, "{places:?}: an LSN was given twice");
+        drop(store);
+        let store = open(&disk);
+        assert_eq!(contents(&store).len(), 3);
+        assert_eq!(store.incidents().len(), 1, "{places:?}: named twice");
+    }
+}
+
+#[test]
+fn lsns_that_a_recovery_skipped_are_not_counted_among_those_that_rot_beside_them_cost() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let first = remember(&store, "first", "x");
+    remember(&store, "torn", "y".repeat(2_000));
+    // The last one is torn, so its LSN, and those that might have followed, are skipped.
+    let mut image = disk.image();
+    let (_, bytes) = image.iter_mut().find(|(path, _)| path.ends_with(FIRST)).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte == b'y').unwrap();
+    bytes[end - 1_000..=end].fill(0);
+    drop(store);
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    let next = remember(&store, "next", "z");
+    assert!(next > first + 2, "{next}: nothing was skipped");
+    remember(&store, "witness", "z");
+    drop(store);
+    rot(&disk, first);
+    let store = open(&disk);
+    assert_eq!(store.recovery_report().lost_lsns, [[first, first]]);
+    assert_eq!(store.recovery_report().failed.damaged, 1);
+    assert_eq!(contents(&store).len(), 2);
+}
+
+/// A log of a sealed and an active segment, and its frames.
+fn two_segments(closed: bool) -> (Image, Vec<FrameDump>) {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    seal(&store, "a");
+    for n in 0..5 {
+        remember(&store, &format!("e{n}"), "x".repeat(1_500));
+    }
+    if closed {
+        store.close().unwrap();
+    }
+    drop(store);
+    let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+    let mut frames = Vec::new();
+    inspect::dump(&looked, Path::new(DIR), &mut |frame| {
+        frames.push(frame);
+        Ok(())
+    })
+    .unwrap();
+    (disk.image(), frames)
+}
+
+/// Loses sectors of a file, and holds a start to the law: refused and named, and what is accepted
+/// costs nothing that can be read.
+fn check_lost_sectors(image: &Image, vouched: u64, file: &str, first: u64, end: u64) {
+    let at = format!("{file}: {first} to {end}");
+    let truth = contents(&open(&MemDisk::of(image)));
+    let head = open(&MemDisk::of(image)).wal().head_lsn;
+    let disk = MemDisk::of(image);
+    disk.lose_sectors(&wal(file), first, end);
+    let mut accepted: Vec<(u64, u64)> = Vec::new();
+    let store = loop {
+        let accept = Options { accept_loss: accepted.clone(), ..options(&disk) };
+        match Store::open(DIR, accept) {
+            Ok(store) => break store,
+            Err(Error::Unreadable { first, last, .. } | Error::Missing { first, last, .. }) => {
+                assert!(first <= last, "{at}: {first} to {last}");
+                assert!(!accepted.contains(&(first, last)), "{at}: accepted in vain: {accepted:?}");
+                accepted.push((first, last));
+            }
+            Err(e) => panic!("{at}: {e}"),
+        }
+    };
+    let named = |lsn: u64| accepted.iter().any(|&(first, last)| (first..=last).contains(&lsn));
+    let there = contents(&store);
+    for (key, (lsn, episode)) in &truth {
+        match there.get(key) {
+            Some((_, back)) => assert_eq!(back, episode, "{at}"),
+            // Of the very last batch nothing but its own frames says that it was synced.
+            None => assert!(named(*lsn) || *lsn > vouched, "{at}: {lsn} is gone: {accepted:?}"),
+        }
+    }
+    assert!(there.keys().all(|key| truth.contains_key(key)), "{at}: invented");
+    assert!(remember(&store, "new", "y") > head, "{at}: an LSN was given twice");
+    let (left, incidents) = (contents(&store), store.incidents().len());
+    drop(store);
+    // It goes on where the device never gets better; and the second start finds nothing new.
+    let accept = Options { accept_loss: accepted.clone(), ..options(&disk) };
+    let store = Store::open(DIR, accept).unwrap();
+    assert_eq!(contents(&store), left, "{at}");
+    // A tail that the quarantine could not take in, for it cannot be read whole, stays where it is;
+    // behind the cut it is named once more, as unreadable.
+    let tails = store.incidents().iter().filter(|i| i.verdict == IncidentKind::Tail).count();
+    let now = store.incidents().len();
+    assert!(now == incidents || now == incidents + tails, "{at}: {incidents} became {now}");
+}
+
+#[test]
+fn what_the_device_does_not_give_is_refused_and_named_and_costs_no_more_than_was_accepted() {
+    for closed in [false, true] {
+        let (image, frames) = two_segments(closed);
+        let mut checked = 0;
+        for FrameDump { file, offset, bytes, .. } in &frames {
+            let (first, end) = (offset, offset + bytes);
+            // The sector that the frame begins in, the one it ends in, and from it to the file's end.
+            let all = image[&wal(file)].len() as u64;
+            for (from, to) in [(*first, first + 1), (end - 1, end), (*first, all)] {
+                let (from, to) = (from / 512 * 512, to.next_multiple_of(512).min(all));
+                // What can still be read says what was synced. Readers work around blocks of 4 KiB.
+                let block = from / 4096 * 4096..to.next_multiple_of(4096);
+                let hit = |f: &&FrameDump| {
+                    f.file == *file && f.offset < block.end && block.start < f.offset + f.bytes
+                };
+                let left = frames.iter().filter(|frame| !hit(frame));
+                let vouched = left.map(|frame| frame.synced_lsn).max().unwrap();
+                check_lost_sectors(&image, vouched, file, from, to);
+                checked += 1;
+            }
+        }
+        assert!(checked > 20, "{checked}");
+    }
+}
+
+/// Recovery judged a segment by its name alone: a renamed one could take another's place, have
+/// that one removed as obsolete, or make compaction run for ever.
+#[test]
+fn a_segment_under_another_name_is_refused_and_nothing_is_changed() {
+    let disk = MemDisk::new();
+    drop(open(&disk));
+    let store = open(&disk);
+    remember(&store, "e", "x");
+    let image = disk.crash(Unsynced::Kept).image();
+    for other in
+        ["00000000000000000007.seg", "00000000000000000001-00000000000000000009-000001.seg"]
+    {
+        let mut image = image.clone();
+        let bytes = image[&wal(FIRST)].clone();
+        image.insert(wal(other), bytes);
+        let disk = MemDisk::of(&image);
+        let refused = Store::open(DIR, options(&disk)).unwrap_err();
+        assert!(matches!(&refused, Error::Misnamed { says, .. } if says == FIRST), "{refused}");
+        assert!(refused.to_string().contains(other), "{refused}");
+        let after = disk.image();
+        assert!(image.iter().all(|(path, bytes)| after.get(path) == Some(bytes)));
+    }
+}
+
+/// The copy for the quarantine was read in whole blocks, and a block that the file's end cut short
+/// was kept as zeros.
+#[test]
+fn what_is_left_of_a_header_that_the_files_end_cuts_is_kept_before_it_is_written_again() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "e", "x");
+    let mut image = disk.crash(Unsynced::Kept).image();
+    image.get_mut(&wal(FIRST)).unwrap().truncate(4096 + 40);
+    let was = image[&wal(FIRST)][4096..].to_vec();
+    let disk = MemDisk::of(&image);
+    drop(open(&disk));
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    let kept: Vec<Vec<u8>> = disk
+        .image()
+        .into_iter()
+        .filter(|(path, _)| path.parent().is_some_and(|dir| dir.ends_with("quarantine")))
+        .filter(|(path, _)| name(path).contains("-at-4096-512-") && !name(path).ends_with("json"))
+        .map(|(_, bytes)| bytes)
+        .collect();
+    assert_eq!(kept.len(), 1, "{:?}", disk.image().keys().collect::<Vec<_>>());
+    assert_eq!(kept[0][..40], was);
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use engram_core::Episode;
 use engram_core::record::{self, Keys};
+use engram_core::storage::wal::footer::{Footer, FooterBuilder};
 use engram_core::storage::wal::frame::{self, Codec, Header, Kind};
 use engram_core::storage::wal::scan::{Scanner, Span, Step};
 use engram_core::storage::wal::segment::{
-    FRAMES_START, Footer, FooterBuilder, HeaderCopy, Identity, SegmentHeader, SegmentName,
+    FRAMES_START, HeaderCopy, Identity, SegmentHeader, SegmentName,
 };
 
 const SALT: u64 = 0x0807_0605_0403_0201;
@@ -69,6 +70,7 @@ fn example() -> Vec<u8> {
             key,
             space_key,
             payload_crc: frame::crc(&payload),
+            reserved: [0; 4],
         };
         footer.add(u64::try_from(bytes.len()).unwrap(), &header);
         bytes.extend_from_slice(&header.encode());

@@ -538,6 +538,7 @@ fn push_foreign_frame(image: &mut Image, path: &Path, change: impl FnOnce(&mut H
         lsn: mark.lsn + 1,
         synced: mark.lsn,
         payload_crc: frame::crc(payload),
+        reserved: [0; 4],
         ..mark
     };
     change(&mut header);

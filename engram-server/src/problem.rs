@@ -204,9 +204,10 @@ impl From<Error> for Problem {
             Error::Poisoned { .. } => of(Kind::Poisoned).with_unknown_outcome(),
             Error::Closed => of(Kind::Closing),
             Error::Missing { .. } | Error::Unreadable { .. } => of(Kind::Gap),
-            Error::Locked { .. } | Error::FormatTooNew { .. } | Error::Strict { .. } => {
-                of(Kind::CannotOpen)
-            }
+            Error::Locked { .. }
+            | Error::FormatTooNew { .. }
+            | Error::Misnamed { .. }
+            | Error::Strict { .. } => of(Kind::CannotOpen),
             Error::Damaged { .. } | Error::Undecodable { .. } => of(Kind::Unreadable),
             Error::Io { .. } => of(Kind::Io),
             _ => of(Kind::Internal),
@@ -293,6 +294,8 @@ mod tests {
         check(Error::Locked { path: path.clone() }, 503, "cannot-open", None);
         let newer = Error::FormatTooNew { path: path.clone(), found: 2, known: 1 };
         check(newer, 503, "cannot-open", None);
+        let misnamed = Error::Misnamed { path: path.clone(), says: "1.seg".into() };
+        check(misnamed, 503, "cannot-open", None);
         let missing = Error::Missing { first: 1, last: 2, why: cause.clone() };
         check(missing, 503, "gap", None);
         let unreadable = Error::Unreadable {

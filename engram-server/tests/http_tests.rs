@@ -26,20 +26,11 @@ const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
 fn opening(dir: &Path) -> Opening {
     let options = Options {
-        durability: Durability::Always,
-        recovery: RecoveryMode::Salvage,
-        accept_loss: Vec::new(),
         segment_bytes: limits::SEGMENT_BYTES_MIN,
         queue_max: 1024,
-        compaction_bytes_per_second_max: 0,
-        forget_erase_max: Duration::from_hours(24),
         compact_automatically: false,
         recovery_threads: 1,
-        disk: Arc::new(RealDisk),
-        clock: Arc::new(SystemClock::default()),
-        rng: Arc::new(SystemRng),
-        metrics: Arc::new(Metrics::default()),
-        progress: Arc::default(),
+        ..Options::default()
     };
     let (progress, dir) = (Arc::clone(&options.progress), dir.to_owned());
     let open = Box::new(move || Store::open(dir, options));

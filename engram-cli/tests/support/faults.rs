@@ -62,13 +62,41 @@ impl Drop for Small {
 pub(crate) struct Injection {
     strace: Child,
     reader: Option<JoinHandle<()>>,
+    /// Where it writes what it did, when that is wanted.
+    report: Option<tempfile::NamedTempFile>,
 }
 
 impl Injection {
     /// Makes calls fail as `strace -e inject=` says; `None` where that cannot be, after saying so.
     pub(crate) fn on(server: &Live, inject: &str) -> Option<Self> {
+        let calls = inject.split(':').next().unwrap_or_default();
+        Self::attach(server, calls, inject, None)
+    }
+
+    /// The same of `calls`, as `fault` says; [`Injection::end`] tells how many were hit.
+    pub(crate) fn counted(server: &Live, calls: &str, fault: &str) -> Option<Self> {
+        let report = tempfile::NamedTempFile::new().unwrap();
+        Self::attach(server, calls, &format!("{calls}:{fault}"), Some(report))
+    }
+
+    /// Ends it. Gives how many calls it made fail.
+    pub(crate) fn end(mut self) -> usize {
+        let report = self.report.take().unwrap();
+        drop(self);
+        let text = std::fs::read_to_string(report.path()).unwrap();
+        text.lines().filter(|line| line.contains("(INJECTED)")).count()
+    }
+
+    fn attach(
+        server: &Live,
+        calls: &str,
+        inject: &str,
+        report: Option<tempfile::NamedTempFile>,
+    ) -> Option<Self> {
         let mut command = Command::new("strace");
-        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={inject}"), "-p"]);
+        let to = report.as_ref().map_or(Path::new("/dev/null"), tempfile::NamedTempFile::path);
+        command.args(["-f", "-s", "0", "-o"]).arg(to);
+        command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}"), "-p"]);
         command.arg(server.id().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
         let mut strace = match command.stderr(Stdio::piped()).spawn() {
             Ok(strace) => strace,
@@ -84,7 +112,7 @@ impl Injection {
                 let reader = Some(std::thread::spawn(move || {
                     stderr.lines().map_while(Result::ok).for_each(drop);
                 }));
-                return Some(Self { strace, reader });
+                return Some(Self { strace, reader, report });
             }
         }
         drop(strace.wait());

@@ -59,7 +59,17 @@ impl Live {
     }
 
     /// The same of a command that is made already.
-    pub(crate) fn of(mut command: Command) -> Self {
+    pub(crate) fn of(command: Command) -> Self {
+        let ended = |status: ExitStatus, log: &str| panic!("no address: {status}\n{log}");
+        Self::of_or_end(command, ended).unwrap()
+    }
+
+    /// The same; `None` where it ended before it said its address, after `ended` was told its status
+    /// and its log.
+    pub(crate) fn of_or_end(
+        mut command: Command,
+        ended: impl FnOnce(ExitStatus, &str),
+    ) -> Option<Self> {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -77,13 +87,23 @@ impl Live {
             assert_eq!(more, 0, "stdout carries the address alone");
         });
         let url = line.trim().strip_prefix("listening on ").unwrap_or_default().to_owned();
-        let server = Self { child, log, readers: vec![reader, rest], url };
-        assert!(
-            server.url.starts_with("http://127.0.0.1:"),
-            "no address: {line:?}\n{}",
-            server.ended_log()
-        );
-        server
+        let mut server = Self { child, log, readers: vec![reader, rest], url };
+        if server.url.starts_with("http://127.0.0.1:") {
+            return Some(server);
+        }
+        let status = server.child.wait().unwrap();
+        server.join();
+        ended(status, &server.ended_log());
+        None
+    }
+
+    /// Waits until it is ready, or says that it never will be, or is gone. Says whether it is.
+    pub(crate) fn wait_until_settled(&self) -> bool {
+        wait_for("the server to settle", || match self.http().call("GET", "/readyz", b"") {
+            Ok(reply) if reply.status == 200 => Some(true),
+            Ok(reply) => (!reply.text().contains("recovering")).then_some(false),
+            Err(_) => Some(false),
+        })
     }
 
     /// Waits until `/readyz` says so.

@@ -56,10 +56,11 @@ impl Shared {
 
     fn answer(&self, engine: &mut Engine, mut answered: Vec<(Ticket, Answers)>) {
         let Engine { writer, synced_at, .. } = engine;
-        if let Err(e) = self.sync_if_due(writer, synced_at) {
-            // Nothing is acknowledged after a failed sync.
+        let synced = self.sync_if_due(writer, synced_at);
+        if let Some(e) = synced.err().or_else(|| writer.check_poison().err()) {
+            // Nothing is acknowledged after a failed sync but what an earlier one made durable.
             for answer in answered.iter_mut().flat_map(|(_, answers)| answers) {
-                if answer.is_ok() {
+                if answer.as_ref().is_ok_and(|done| done.lsn > writer.synced_lsn()) {
                     *answer = Err(e.clone());
                 }
             }

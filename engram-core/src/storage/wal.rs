@@ -3,9 +3,11 @@
 pub(crate) mod bytes;
 pub mod compact;
 pub mod env;
+pub mod footer;
 pub mod frame;
 pub mod head;
 pub mod knowledge;
+mod losses;
 pub mod plan;
 pub mod prealloc;
 pub mod quarantine;

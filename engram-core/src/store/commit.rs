@@ -381,7 +381,9 @@ impl<T> Committer<T> {
         match pending.map(|staged| staged.header.kind) {
             Some(Kind::FORGET_SPACE) => false,
             Some(Kind::REMEMBER | Kind::SPACE_DEFINED) => true,
-            _ => directory.space_episodes(key).is_some() && !self.overlay.floors.contains_key(&key),
+            _ if self.overlay.floors.contains_key(&key) => false,
+            // A definition that this version does not understand is known by its key alone.
+            _ => directory.space_episodes(key).is_some() || directory.may_hold(key),
         }
     }
 

@@ -75,6 +75,8 @@ struct Space {
     dimension: Option<u32>,
     defined: Option<(u64, Place)>,
     floor: Option<Floor>,
+    /// Entries that this version does not understand.
+    undecodable: u64,
     /// Frames of this space in the log that a floor would have to cover.
     physical: u64,
 }
@@ -179,7 +181,8 @@ impl Directory {
     /// How many spaces there are.
     #[must_use]
     pub fn spaces_count(&self) -> u64 {
-        u64::try_from(self.spaces.iter().filter(|space| space.exists()).count()).unwrap_or(u64::MAX)
+        u64::try_from(self.spaces.iter().filter(|space| space.is_named()).count())
+            .unwrap_or(u64::MAX)
     }
 
     /// Frames that this version does not understand.
@@ -191,7 +194,7 @@ impl Directory {
     /// The spaces, by name.
     #[must_use]
     pub fn spaces(&self) -> Vec<SpaceView> {
-        let existing = self.spaces.iter().filter(|space| space.exists());
+        let existing = self.spaces.iter().filter(|space| space.is_named());
         let mut views: Vec<SpaceView> = existing
             .map(|space| SpaceView {
                 name: space.name.to_string(),
@@ -243,6 +246,9 @@ impl Directory {
         self.free.push(slot);
         if entry.undecodable.is_some() {
             self.undecodable = self.undecodable.saturating_sub(1);
+            if let Some(space) = self.spaces.get_mut(index(entry.space)) {
+                space.undecodable = space.undecodable.saturating_sub(1);
+            }
             return Some(entry);
         }
         self.by_time.remove(&entry_time(&entry));
@@ -262,6 +268,9 @@ impl Directory {
         self.by_key.insert(entry.key, slot);
         if entry.undecodable.is_some() {
             self.undecodable = self.undecodable.saturating_add(1);
+            if let Some(space) = self.spaces.get_mut(index(entry.space)) {
+                space.undecodable = space.undecodable.saturating_add(1);
+            }
         } else {
             self.by_time.insert(entry_time(&entry), slot);
             self.episodes = self.episodes.saturating_add(1);
@@ -334,7 +343,12 @@ impl Directory {
 
 impl Space {
     fn exists(&self) -> bool {
-        self.episodes > 0 || self.defined.is_some()
+        self.episodes > 0 || self.defined.is_some() || self.undecodable > 0
+    }
+
+    /// Whether it exists, and its name is known: a header holds only its hash.
+    fn is_named(&self) -> bool {
+        self.exists() && !self.name.is_empty()
     }
 }
 

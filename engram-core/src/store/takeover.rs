@@ -145,9 +145,13 @@ impl Takeover<'_> {
         if !known {
             self.append(file, &log)?;
             self.commit(vec![Ok(Change::legacy_imported(&imported))])?;
-            self.name_failures(file, &log, &name);
+            for failure in &log.failures {
+                self.report.failed.count(failure.kind);
+            }
             self.report.files += 1;
         }
+        // Also where a crash came between the commit and this: each is listed once.
+        self.list_failures(file, &log, &name);
         let item = QuarantineItem {
             name: name.clone(),
             bytes: imported.size,
@@ -261,10 +265,10 @@ impl Takeover<'_> {
         }
     }
 
-    /// Counts and lists what could not be read of a file.
-    fn name_failures(&mut self, file: &LegacyFile, log: &legacy::Log, name: &str) {
+    /// Lists what could not be read of a file.
+    fn list_failures(&self, file: &LegacyFile, log: &legacy::Log, name: &str) {
         for failure in &log.failures {
-            let verdict = self.report.failed.count(failure.kind);
+            let verdict = failure.kind.into();
             let incident = Incident {
                 id: incident_id(verdict, &file.relative, failure.offset, failure.bytes),
                 at: self.env.clock.now(),

@@ -201,6 +201,8 @@ struct State {
     fail_at: Option<(u64, Kind)>,
     capacity: Option<u64>,
     available: Option<u64>,
+    /// Bytes that the device does not give: inode, first, one past the last.
+    unreadable: Vec<(usize, u64, u64)>,
 }
 
 impl State {
@@ -348,6 +350,13 @@ impl MemDisk {
         let mut state = self.state();
         let inode = state.names[path];
         state.inodes[inode].bytes[byte] ^= 1 << bit;
+    }
+
+    /// Reads of these bytes of a file fail from now on.
+    pub fn lose_sectors(&self, path: &Path, first: u64, end: u64) {
+        let mut state = self.state();
+        let inode = state.names[path];
+        state.unreadable.push((inode, first, end));
     }
 
     /// Gives the disk a size: what all its files may hold.
@@ -554,6 +563,12 @@ impl File for MemFile {
         let state = self.core.state();
         let rest = state.inodes[self.inode].bytes.get(at(offset)..).unwrap_or_default();
         let read = rest.len().min(buffer.len());
+        let hit = |&(inode, first, end): &(usize, u64, u64)| {
+            inode == self.inode && offset < end && first < offset + read as u64
+        };
+        if state.unreadable.iter().any(hit) {
+            return Err(Kind::Eio.error());
+        }
         buffer[..read].copy_from_slice(&rest[..read]);
         Ok(read)
     }

@@ -7,7 +7,7 @@ use engram_core::{Draft, Error};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::diagnose::quote;
+use super::diagnose::{briefly, quote};
 use super::{JsonError, Malformed, parse_draft};
 
 /// Reads a JSON array of episodes.
@@ -26,7 +26,7 @@ pub fn parse_array(bytes: &[u8]) -> Result<Vec<Result<Draft, JsonError>>, JsonEr
     let (members, count) = deserializer
         .deserialize_seq(Members)
         .and_then(|members| deserializer.end().map(|()| members))
-        .map_err(|error| broken(error.to_string(), quote(text)))?;
+        .map_err(|error| broken(briefly(&error.to_string()), quote(text)))?;
     check_count(count)?;
     Ok(members.into_iter().map(|member| parse_draft(member.get().as_bytes())).collect())
 }

@@ -16,6 +16,8 @@ use super::{JsonError, Malformed};
 
 /// Longest quote of a caller's value, in characters.
 const QUOTE_CHARS_MAX: usize = 60;
+/// Longest account of a problem, in characters: parsers' own messages repeat what they refuse.
+const PROBLEM_CHARS_MAX: usize = 160;
 
 /// What a parse notes down for the case that it fails.
 #[derive(Default)]
@@ -31,10 +33,10 @@ impl Fault {
     }
 
     /// Notes a value of the wrong form; gives the error that ends the parse.
-    pub(super) fn malformed<E: de::Error>(&self, field: Field, problem: String, value: &str) -> E {
+    pub(super) fn malformed<E: de::Error>(&self, field: Field, problem: &str, value: &str) -> E {
         self.end(JsonError::Malformed(Malformed {
             field: field.name().into(),
-            problem,
+            problem: briefly(problem),
             bound: field.wanted().into(),
             value: quote(value),
         }))
@@ -82,7 +84,8 @@ impl Fault {
             None if of_data => quote_json(text),
             _ => format!("{} at byte {}", quote(around(text, error)), offset(text, error)),
         };
-        let problem = if of_data { message.to_owned() } else { format!("broken JSON: {message}") };
+        let message = briefly(message);
+        let problem = if of_data { message } else { format!("broken JSON: {message}") };
         JsonError::Malformed(Malformed {
             field: field.map_or("episode", Field::name).into(),
             problem,
@@ -102,8 +105,17 @@ fn quote_json(text: &str) -> String {
     shorten(text.trim())
 }
 
+/// What a parser says of a problem, without all of the text that it may quote.
+pub(super) fn briefly(problem: &str) -> String {
+    first_chars(problem, PROBLEM_CHARS_MAX)
+}
+
 fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(QUOTE_CHARS_MAX).collect();
+    first_chars(text, QUOTE_CHARS_MAX)
+}
+
+fn first_chars(text: &str, chars_max: usize) -> String {
+    let mut short: String = text.chars().take(chars_max).collect();
     if short.len() < text.len() {
         short.push('…');
     }

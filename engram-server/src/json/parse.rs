@@ -8,7 +8,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::value::RawValue;
 
 use super::JsonError;
-use super::diagnose::{Fault, quote};
+use super::diagnose::{Fault, briefly, quote};
 use super::embedding::EmbeddingSeed;
 use super::field::Field;
 
@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for EpisodeSeed<'_> {
             fault.field.set(None);
         }
         if seen & Field::What.bit() == 0 {
-            return Err(fault.malformed(Field::What, "missing".into(), ""));
+            return Err(fault.malformed(Field::What, "missing", ""));
         }
         Ok(line)
     }
@@ -167,7 +167,7 @@ impl Visitor<'_> for TimeSeed<'_> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         text.parse().map(Some).map_err(|error: jiff::Error| {
-            self.fault.malformed(self.field, format!("not a time: {error}"), text)
+            self.fault.malformed(self.field, &format!("not a time: {error}"), text)
         })
     }
 }
@@ -222,7 +222,7 @@ pub(crate) fn parse_time(field: &str, text: &str) -> Result<Timestamp, JsonError
     text.parse().map_err(|error: jiff::Error| {
         JsonError::Malformed(super::Malformed {
             field: field.into(),
-            problem: format!("not a time: {error}; write + as %2B"),
+            problem: format!("not a time: {}; write + as %2B", briefly(&error.to_string())),
             bound: Field::RecordedAt.wanted().into(),
             value: quote(text),
         })

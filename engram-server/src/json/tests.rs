@@ -232,3 +232,23 @@ fn a_line_of_an_export_is_one_line() {
     assert_eq!(line.draft.what, "w\n");
     assert_eq!(line.draft.metadata.as_deref(), Some("{  \"a\": \"\\n\"}"));
 }
+
+/// Parsers' own messages repeat what they refuse: a megabyte in the wrong place came back as a
+/// refusal of a megabyte, or of six where it had to be escaped.
+#[test]
+fn a_refusal_does_not_repeat_all_that_it_refuses() {
+    let long = "\\u0001".repeat(10_000);
+    let texts = [
+        format!(r#"{{"what":"x","confidence":"{long}"}}"#),
+        format!(r#"{{"what":"x","when":"{}"}}"#, "2".repeat(10_000)),
+        format!(r#"{{"what":"x","embedding":"{}"}}"#, "?".repeat(10_000)),
+        format!(r#"{{"{long}":"x"}}"#),
+        format!(r#""{long}""#),
+    ];
+    for text in texts {
+        let refusal = parse_line(text.as_bytes()).unwrap_err().to_string();
+        assert!(refusal.len() < 2048, "{} bytes: {refusal:.200}", refusal.len());
+    }
+    let refusal = parse_array(format!("\"{long}\"").as_bytes()).unwrap_err().to_string();
+    assert!(refusal.len() < 2048, "{} bytes", refusal.len());
+}

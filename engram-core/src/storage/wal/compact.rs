@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::env::{Env, remove_if_there};
+use super::footer::FooterBuilder;
 use super::frame::{Header, Kind};
 use super::knowledge::{Dropped, Fate, Knowledge, Place, Reason};
 use super::plan::{Position, judge};
@@ -22,7 +23,7 @@ use super::read::{ReadHeader, SpanReader};
 use super::recover::{damage_incident, log_incident, lost_header};
 use super::report::{CompactionStats, Incident, IncidentKind};
 use super::scan::{Scanner, Span};
-use super::segment::{FRAMES_START, FooterBuilder, SegmentHeader, SegmentName, TEMPORARY_SUFFIX};
+use super::segment::{FRAMES_START, SegmentHeader, SegmentName, TEMPORARY_SUFFIX};
 use super::segments::{Segment, Segments};
 use super::survey::{RecoveryProgress, Surveyed, scan};
 use crate::disk::{File, Open, write_all_at};
@@ -123,8 +124,9 @@ impl Compaction {
             end: last.end,
             generation,
             synced: last.end,
-            skipped: (0, 0),
-            cut: false,
+            // What the first of them says of the segment before it stays true.
+            skipped: if first.header.cut { first.header.skipped } else { (0, 0) },
+            cut: first.header.cut,
             accepted_loss: false,
         };
         let name = SegmentName { start: header.start, rewritten: Some((last.end, generation)) };
@@ -228,9 +230,9 @@ impl Compaction {
         let file_bytes = file.len().map_err(|e| Error::io("measure", path, &e))?;
         Ok(Surveyed {
             name: input.name,
-            header: ReadHeader { header: input.header, bad: [false; 2] },
+            header: ReadHeader { header: input.header, bad: [false; 2], unreadable: [false; 2] },
             file_bytes,
-            position: Position::Followed { next_start: input.end + 1, cut: false },
+            position: Position::Followed { next_start: input.end + 1, cut: None },
             file,
         })
     }

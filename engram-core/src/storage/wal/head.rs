@@ -10,7 +10,7 @@ use std::io;
 use super::bytes::{put, u32_at, u64_at};
 use super::env::{Env, is_full};
 use super::frame::{self, HEADER_BYTES_U64};
-use super::segment::HEAD_NAME;
+use super::segment::{HEAD_NAME, LSN_MAX};
 use crate::disk::{Open, read_file, write_all_at};
 
 const NOTE_BYTES: usize = 24;
@@ -47,7 +47,9 @@ impl Head {
         if !bytes.starts_with(&MAGIC) || u32_at(bytes, 4)? != frame::crc(body) {
             return None;
         }
-        Some(Self { start: u64_at(body, 0)?, last_possible: u64_at(body, 8)? })
+        let head = Self { start: u64_at(body, 0)?, last_possible: u64_at(body, 8)? };
+        let sane = 0 < head.start && head.start <= head.last_possible;
+        (sane && head.last_possible <= LSN_MAX).then_some(head)
     }
 
     /// Reads the note, if there is a good one.
@@ -94,6 +96,14 @@ mod tests {
             let mut bad = good;
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Head::decode(&bad), None, "bit {bit}");
+        }
+    }
+
+    /// It made the log miss "LSNs 170 to 0".
+    #[test]
+    fn a_note_of_no_lsns_is_none() {
+        for (start, last_possible) in [(170, 0), (0, 7), (1, u64::MAX)] {
+            assert_eq!(Head::decode(&Head { start, last_possible }.encode()), None);
         }
     }
 }

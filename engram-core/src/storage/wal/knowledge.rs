@@ -19,9 +19,8 @@ impl Hasher for KeyHasher {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
+        // No key comes this way; what does is spread all the same.
+        self.0 = self.0.rotate_left(32) ^ u64::from(super::frame::crc(bytes));
     }
     fn write_u64(&mut self, key: u64) {
         self.0 = key;
@@ -115,4 +114,28 @@ pub trait Knowledge: std::fmt::Debug {
     fn usage(&self, segment: u32) -> Usage;
     /// Since when a rewritten segment holds forgotten bytes.
     fn carry_forgotten_since(&mut self, segment: u32, since: Option<i64>);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(feed: impl Fn(&mut KeyHasher)) -> u64 {
+        let mut hasher = KeyHasher::default();
+        feed(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn a_key_is_its_own_hash_and_other_bytes_are_spread() {
+        for key in [0, 1, u64::MAX, 0x0123_4567_89AB_CDEF] {
+            assert_eq!(hash(|hasher| hasher.write_u64(key)), key);
+        }
+        let texts = ["", "a", "b", "ab", "ba", "aaaaaaaaa", "baaaaaaaa"];
+        let hashes: std::collections::HashSet<u64> =
+            texts.iter().map(|text| hash(|hasher| hasher.write(text.as_bytes()))).collect();
+        assert_eq!(hashes.len(), texts.len());
+        let [once, twice] = [1, 2].map(|n| hash(|h| (0..n).for_each(|_| h.write(b"a"))));
+        assert_ne!(once, twice);
+    }
 }

@@ -3,10 +3,10 @@
 //! Pure: the effects are [`super::recover`]'s. Deliberately absent: reading, writing, logging.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use std::collections::BTreeSet;
-
+use super::footer::{Footer, Listed};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
-use super::segment::{Footer, Listed, SegmentHeader, SegmentName};
+use super::losses::name_losses;
+use super::segment::{LSN_MAX, SegmentHeader, SegmentName};
 use super::verdict::{Place, Seen, Verdict, verdict};
 use crate::sim::{Broken, broken};
 
@@ -73,7 +73,9 @@ pub struct FramePlace {
 }
 
 impl FramePlace {
-    fn end(&self) -> u64 {
+    /// One past its last byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.offset.saturating_add(u64::from(self.bytes))
     }
 }
@@ -93,6 +95,19 @@ pub struct Loss {
     pub entries: u64,
 }
 
+impl Loss {
+    /// A run of bytes that nothing is known of yet.
+    pub(super) fn of(offset: u64, bytes: u64) -> Self {
+        Self { offset, bytes, lsns: Vec::new(), listed: Vec::new(), entries: 0 }
+    }
+
+    /// One past its last byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes)
+    }
+}
+
 /// What recovery decides about one segment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judgement {
@@ -104,6 +119,9 @@ pub struct Judgement {
     pub tail_end: u64,
     /// LSNs of intact frames in the tail.
     pub tail_lsns: Vec<u64>,
+    /// Of a segment that was cut: where the tail still stands, its first byte and the one behind
+    /// its last.
+    pub cut_tail: Option<(u64, u64)>,
     /// Spans of another life.
     pub stale: u64,
     /// The footer is missing though the segment is finished.
@@ -115,12 +133,12 @@ pub struct Judgement {
 /// Where the segment stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// Another segment follows: its first LSN, and whether it says that this one was cut.
+    /// Another segment follows: its first LSN, and from which LSN on it says that this one was cut.
     Followed {
         /// The next segment's first LSN.
         next_start: u64,
-        /// What follows this segment's range means nothing.
-        cut: bool,
+        /// What would follow here from this LSN on was set aside as a tail.
+        cut: Option<u64>,
     },
     /// The last one.
     Last,
@@ -132,7 +150,7 @@ impl Position {
     pub fn last_lsn_allowed(self) -> u64 {
         match self {
             Self::Followed { next_start, .. } => next_start.saturating_sub(1),
-            Self::Last => u64::MAX.saturating_sub(1),
+            Self::Last => LSN_MAX,
         }
     }
 }
@@ -146,7 +164,10 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
     for span in &facts.odd {
         let before = last_before(facts, span.offset);
         let expected = next_lsn(facts, before);
-        if ends_a_cut(position, expected) && matches!(span.seen, Seen::Bad | Seen::Stale) {
+        if ends_a_cut(position, expected) {
+            let start = judgement.cut_tail.map(|(start, _)| start);
+            let start = start.or((span.seen == Seen::Bad).then_some(span.offset));
+            judgement.cut_tail = start.map(|start| (start, span.end()));
             continue;
         }
         let place = Place { active, beyond_synced: expected > facts.synced, in_tail };
@@ -174,25 +195,29 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
     judgement
 }
 
-/// Whether bytes after `expected` in a cut segment lie beyond its range.
+/// The run of damage that no frame follows, if that is how the segment ends.
+fn ends_in_damage<'a>(frames: &[FramePlace], judgement: &'a Judgement) -> Option<&'a Loss> {
+    let last = judgement.damaged.last().filter(|loss| loss.bytes > 0);
+    last.filter(|loss| frames.last().is_none_or(|frame| frame.offset < loss.offset))
+}
+
+/// Whether bytes of a cut segment that begin with `expected` are of its tail.
 fn ends_a_cut(position: Position, expected: u64) -> bool {
-    matches!(position, Position::Followed { next_start, cut: true } if expected >= next_start)
+    matches!(position, Position::Followed { cut: Some(from), .. } if expected >= from)
 }
 
 /// Adds a bad span, joining it to the run that it continues.
 fn add_damage(damaged: &mut Vec<Loss>, span: &SpanFact) {
-    if let Some(last) = damaged.last_mut()
-        && last.offset.saturating_add(last.bytes) == span.offset
-    {
-        last.bytes = last.bytes.saturating_add(span.bytes);
-        return;
+    match damaged.last_mut() {
+        Some(last) if last.end() == span.offset => {
+            last.bytes = last.bytes.saturating_add(span.bytes);
+        }
+        _ => damaged.push(Loss::of(span.offset, span.bytes)),
     }
-    let (offset, bytes) = (span.offset, span.bytes);
-    damaged.push(Loss { offset, bytes, lsns: Vec::new(), listed: Vec::new(), entries: 0 });
 }
 
 /// The LSN of the last valid frame that begins before `offset`, or the one before the range.
-fn last_before(facts: &SegmentFacts, offset: u64) -> u64 {
+pub(super) fn last_before(facts: &SegmentFacts, offset: u64) -> u64 {
     let at = facts.frames.partition_point(|frame| frame.offset < offset);
     let frame = at.checked_sub(1).and_then(|at| facts.frames.get(at));
     frame.map_or(facts.header.start.saturating_sub(1), |frame| frame.lsn)
@@ -220,82 +245,6 @@ fn range_end(facts: &SegmentFacts, position: Position) -> u64 {
     next_lsn(facts, last).saturating_sub(1).max(last)
 }
 
-/// Says of each run of damage which LSNs and records it cost.
-fn name_losses(facts: &SegmentFacts, position: Position, judgement: &mut Judgement) {
-    if let Some((_, footer)) = &facts.footer {
-        let seen: BTreeSet<u64> = facts.frames.iter().map(|frame| frame.lsn).collect();
-        for listed in footer.frames.iter().filter(|listed| !seen.contains(&listed.lsn)) {
-            give_loss(&mut judgement.damaged, *listed);
-        }
-        return;
-    }
-    if facts.name.rewritten.is_none() {
-        name_silent_jumps(facts, judgement);
-    }
-    let tail_start = judgement.tail_start;
-    let rewritten = facts.name.rewritten.is_some();
-    for loss in judgement.damaged.iter_mut().filter(|loss| loss.bytes > 0) {
-        let end = loss.offset.saturating_add(loss.bytes);
-        let known: Vec<Header> = facts
-            .odd
-            .iter()
-            .filter(|span| span.seen == Seen::Bad && (loss.offset..end).contains(&span.offset))
-            .filter_map(|span| Some((span.offset, span.header?)))
-            .map(|(offset, header)| {
-                if header.kind != Kind::FOOTER {
-                    loss.listed.push(listed_of(offset, &header));
-                }
-                header
-            })
-            .collect();
-        let first = next_lsn(facts, last_before(facts, loss.offset));
-        let after = facts.frames.iter().find(|f| f.offset >= end).map(|f| f.lsn);
-        let after = after.filter(|_| tail_start.is_none_or(|start| end < start));
-        let last = after.or(match position {
-            Position::Followed { next_start, .. } => Some(next_start),
-            Position::Last => known.last().map(|h| h.lsn.saturating_add(1)),
-        });
-        // What the device does not give at the log's end may have held frames of any number.
-        let unread = facts.odd.iter().any(|span| {
-            span.seen == Seen::DeviceError && (loss.offset..end).contains(&span.offset)
-        });
-        let possible = loss.bytes.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
-        let last = last.or(unread.then(|| first.saturating_add(possible)));
-        let last = last.unwrap_or(first).saturating_sub(1);
-        if rewritten {
-            // Most LSNs of a rewritten range were dead long ago: name only what is known.
-            loss.lsns.extend(known.iter().map(|h| (h.lsn, h.lsn)));
-            loss.entries = u64::try_from(known.len()).unwrap_or(u64::MAX).max(1);
-        } else if first <= last {
-            loss.lsns.push((first, last));
-            let known_other = known.iter().filter(|h| !h.kind.is_change()).count();
-            let count = last.saturating_sub(first).saturating_add(1);
-            loss.entries = count.saturating_sub(u64::try_from(known_other).unwrap_or(0));
-        }
-    }
-}
-
-/// LSNs that are missing between two frames with no bad byte between them.
-fn name_silent_jumps(facts: &SegmentFacts, judgement: &mut Judgement) {
-    for (before, after) in facts.frames.iter().zip(facts.frames.iter().skip(1)) {
-        let first = next_lsn(facts, before.lsn);
-        let in_tail = judgement.tail_start.is_some_and(|start| after.offset >= start);
-        if first == after.lsn || before.end() != after.offset || in_tail {
-            continue;
-        }
-        let last = after.lsn.saturating_sub(1);
-        let entries = last.saturating_sub(first).saturating_add(1);
-        let lsns = vec![(first, last)];
-        judgement.damaged.push(Loss {
-            offset: after.offset,
-            bytes: 0,
-            lsns,
-            listed: Vec::new(),
-            entries,
-        });
-    }
-}
-
 /// LSNs between a finished segment's last one and the next segment's first: a file is missing.
 #[must_use]
 pub fn gap_after(
@@ -303,7 +252,7 @@ pub fn gap_after(
     judgement: &Judgement,
     position: Position,
 ) -> Option<LsnRange> {
-    let Position::Followed { next_start, cut: false } = position else {
+    let Position::Followed { next_start, cut: None } = position else {
         // A segment that cut this one says where its range ends.
         return None;
     };
@@ -311,37 +260,11 @@ pub fn gap_after(
         (_, Some((end, _))) => end,
         (Some((_, footer)), None) => footer.end,
         // Without a footer, bad bytes at the end may have held them.
-        (None, None) if judgement.damaged.is_empty() => {
-            let last = facts.frames.last().map_or(facts.header.start.saturating_sub(1), |f| f.lsn);
-            next_lsn(facts, last).saturating_sub(1)
-        }
-        (None, None) => return None,
+        (None, None) if ends_in_damage(&facts.frames, judgement).is_some() => return None,
+        (None, None) => next_lsn(facts, last_before(facts, u64::MAX)).saturating_sub(1),
     };
     let first = end.saturating_add(1);
     (first < next_start).then(|| (first, next_start.saturating_sub(1)))
-}
-
-/// A header as a footer would list it.
-fn listed_of(offset: u64, header: &Header) -> Listed {
-    let key = if header.kind == Kind::FORGET_SPACE { header.space_key } else { header.key };
-    Listed { offset, lsn: header.lsn, kind: header.kind, key }
-}
-
-/// Gives a lost frame to the run of damage that it stood in.
-fn give_loss(damaged: &mut Vec<Loss>, listed: Listed) {
-    let at = damaged.partition_point(|loss| loss.offset <= listed.offset);
-    let covers = |loss: &Loss| listed.offset < loss.offset.saturating_add(loss.bytes);
-    let found = at.checked_sub(1).filter(|&at| damaged.get(at).is_some_and(covers));
-    let at = found.unwrap_or_else(|| {
-        let (offset, lsns, listed) = (listed.offset, Vec::new(), Vec::new());
-        damaged.insert(at, Loss { offset, bytes: 0, lsns, listed, entries: 0 });
-        at
-    });
-    if let Some(loss) = damaged.get_mut(at) {
-        push_lsn(&mut loss.lsns, listed.lsn);
-        loss.entries = loss.entries.saturating_add(u64::from(listed.kind.is_change()));
-        loss.listed.push(listed);
-    }
 }
 
 /// Adds an LSN to a list of ranges, in rising order.
@@ -396,11 +319,9 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     if facts.footer.is_some() || facts.name.rewritten.is_some() {
         return Continue::After { start: judgement.end.saturating_add(1) };
     }
-    let kept: Vec<&FramePlace> = facts
-        .frames
-        .iter()
-        .filter(|frame| judgement.tail_start.is_none_or(|start| frame.offset < start))
-        .collect();
+    let tail_start = judgement.tail_start.unwrap_or(u64::MAX);
+    let kept: Vec<FramePlace> =
+        facts.frames.iter().filter(|frame| frame.offset < tail_start).copied().collect();
     let quiet = judgement.tail_start.is_none() && judgement.damaged.is_empty();
     if let Some(last) = kept
         .last()
@@ -408,16 +329,16 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     {
         return Continue::Same {
             offset: last.end(),
-            next_lsn: last.lsn.saturating_add(1),
+            next_lsn: next_lsn(facts, last.lsn),
             mark_offset: last.offset,
         };
     }
-    let synced_end = kept.iter().rev().find(|f| f.lsn <= facts.synced).map(|f| f.end());
-    let damage_end = judgement.damaged.iter().map(|l| l.offset.saturating_add(l.bytes)).max();
+    let synced_end = kept.iter().rev().find(|f| f.lsn <= facts.synced).map(FramePlace::end);
+    let damage_end = judgement.damaged.iter().map(Loss::end).max();
     let keep_end = synced_end.max(damage_end).unwrap_or(super::segment::FRAMES_START);
     let survivors = kept.iter().filter(|f| f.offset >= keep_end);
     let copy_start = survivors.clone().map(|f| f.offset).next().unwrap_or(keep_end);
-    let copy_end = survivors.clone().map(|f| f.end()).max().unwrap_or(keep_end);
+    let copy_end = survivors.clone().map(FramePlace::end).max().unwrap_or(keep_end);
     let before = kept.iter().rev().find(|f| f.offset < keep_end);
     let lost = judgement.damaged.iter().flat_map(|l| l.lsns.iter()).map(|&(_, last)| last).max();
     let first_free = facts.header.start.saturating_sub(1);
@@ -428,9 +349,13 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     let start = start.min(below.saturating_add(1));
     let last_kept = kept.last().map_or(below, |f| f.lsn).max(below);
     let last_kept = next_lsn(facts, last_kept).saturating_sub(1);
-    let tail_start = judgement.tail_start.filter(|_| !broken(Broken::LsnReused));
-    let skipped = tail_start.map(|tail_start| {
-        let room = judgement.tail_end.saturating_sub(tail_start);
+    // What stands behind the last frame may have held as many as there is room for.
+    let tail_end = judgement.tail_start.map(|_| judgement.tail_end);
+    let unknown_end = tail_end.or(ends_in_damage(&kept, judgement).map(Loss::end));
+    let unknown_end = unknown_end.filter(|_| !broken(Broken::LsnReused));
+    let skipped = unknown_end.map(|end| {
+        let known_end = kept.last().map_or(super::segment::FRAMES_START, FramePlace::end);
+        let room = end.saturating_sub(known_end);
         let possible = room.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
         let highest = judgement.tail_lsns.iter().copied().max().unwrap_or(0);
         (last_kept.saturating_add(1), highest.max(last_kept.saturating_add(possible)))
@@ -547,9 +472,9 @@ mod tests {
     fn what_follows_the_range_of_a_cut_segment_means_nothing() {
         let mut facts = facts(&[(1, 0), (2, 1)], 2);
         facts.odd.push(bad(2));
-        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: true });
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: Some(3) });
         assert!(judgement.damaged.is_empty() && judgement.unsealed);
-        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: false });
+        let judgement = judge(&facts, Position::Followed { next_start: 3, cut: None });
         assert_eq!(judgement.damaged.len(), 1);
         assert_eq!(judgement.damaged[0].entries, 0);
     }

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use super::frame::{self, Header, Kind};
 use super::read::SpanReader;
 use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
-use crate::disk::{Disk, File, Open, read_exact_at, read_file, write_all_at, write_file};
+use crate::disk::{Disk, File, Open, read_file, read_up_to, write_all_at, write_file};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sim::{Broken, broken};
@@ -62,6 +63,8 @@ pub struct Keep<'a> {
 pub struct Quarantine {
     env: Arc<Env>,
     incidents: Mutex<Incidents>,
+    /// Bytes kept, when they were last counted.
+    bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +82,8 @@ impl Quarantine {
     /// What the disk said.
     pub fn open(env: Arc<Env>) -> Result<Self> {
         let incidents = load_incidents(&env)?;
-        let quarantine = Self { env, incidents: Mutex::new(incidents) };
+        let quarantine =
+            Self { env, incidents: Mutex::new(incidents), bytes: AtomicU64::default() };
         quarantine.bytes();
         Ok(quarantine)
     }
@@ -101,6 +105,8 @@ impl Quarantine {
         let report = dir.join(format!("{name}{REPORT_SUFFIX}"));
         let whole = disk.open(&dir.join(&name), Open::Read).and_then(|kept| kept.len());
         if disk.open(&report, Open::Read).is_ok() && whole.is_ok_and(|bytes| bytes == keep.bytes) {
+            // Seen, but the names may have come from a process that died before this sync.
+            disk.sync_dir(&dir)?;
             return Ok(name);
         }
         let temporary = dir.join(format!("{name}.tmp"));
@@ -125,6 +131,19 @@ impl Quarantine {
         write_file(disk, &report, &bytes)?;
         self.bytes();
         Ok(name)
+    }
+
+    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here.
+    #[must_use]
+    pub fn has_tail_of(&self, file: &str, salt: u64) -> bool {
+        let disk = self.env.disk.as_ref();
+        let dir = self.env.quarantine_dir();
+        let items = list(disk, &self.env.dir).unwrap_or_default();
+        let mut tails =
+            items.iter().filter(|item| item.verdict == IncidentKind::Tail && item.file == file);
+        tails.any(|item| {
+            read_sidecar(disk, &dir, &item.name).is_ok_and(|kept| kept.salt == Some(salt))
+        })
     }
 
     /// Moves a whole file here (a v0.1.0 log, byte for byte). Gives its name.
@@ -199,10 +218,12 @@ impl Quarantine {
         incidents.list.iter().rev().cloned().collect()
     }
 
-    /// Bytes kept now; sets the gauge too.
+    /// Bytes kept now; sets the gauge too. Where the disk does not tell, what was counted last.
     pub fn bytes(&self) -> u64 {
-        let items = list(self.env.disk.as_ref(), &self.env.dir);
-        let bytes = items.map_or(0, |items| items.iter().map(|item| item.bytes).sum());
+        if let Ok(items) = list(self.env.disk.as_ref(), &self.env.dir) {
+            self.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
+        }
+        let bytes = self.bytes.load(Ordering::Relaxed);
         Metrics::set(&self.env.metrics.quarantine_bytes, bytes);
         bytes
     }
@@ -260,7 +281,8 @@ fn copy(source: &dyn File, offset: u64, bytes: u64, target: &dyn File) -> io::Re
 }
 
 /// Calls `each` with the bytes of a range, and where in the range they begin. Blocks that the
-/// device does not give read as zeros: what can be read is kept.
+/// device does not give, and what lies beyond the file's end, read as zeros: what can be read is
+/// kept.
 fn each_chunk(
     source: &dyn File,
     offset: u64,
@@ -272,10 +294,12 @@ fn each_chunk(
     while done < bytes {
         let now = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(buffer.len());
         let chunk = &mut buffer[..now];
-        if read_exact_at(source, chunk, offset + done).is_err() {
+        chunk.fill(0);
+        if read_up_to(source, chunk, offset + done).is_err() {
             for (number, block) in chunk.chunks_mut(4096).enumerate() {
                 let at = offset + done + (number * 4096) as u64;
-                if read_exact_at(source, block, at).is_err() {
+                block.fill(0);
+                if read_up_to(source, block, at).is_err() {
                     block.fill(0);
                 }
             }
@@ -304,10 +328,13 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
     let mut items = Vec::new();
     for entry in &entries {
         let Some(name) = entry.name.strip_suffix(REPORT_SUFFIX) else { continue };
-        if let Ok(sidecar) = read_sidecar(disk, &dir, name)
-            && entries.iter().any(|other| other.name == name)
-        {
-            items.push(sidecar.item);
+        if !entries.iter().any(|other| other.name == name) {
+            continue;
+        }
+        match read_sidecar(disk, &dir, name) {
+            Ok(sidecar) => items.push(sidecar.item),
+            Err(Error::NoSuch { .. }) => {}
+            Err(e) => return Err(e),
         }
     }
     items.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.name.cmp(&b.name)));
@@ -320,7 +347,11 @@ fn read_sidecar(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Sidecar> {
         return Err(missing());
     }
     let path = dir.join(format!("{name}{REPORT_SUFFIX}"));
-    let bytes = read_file(disk, &path, REPORT_BYTES_MAX).map_err(|_| missing())?;
+    let bytes = match read_file(disk, &path, REPORT_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
+        Err(e) => return Err(Error::io("read", path, &e)),
+    };
     serde_json::from_slice(&bytes).map_err(|_| missing())
 }
 

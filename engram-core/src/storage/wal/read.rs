@@ -135,8 +135,10 @@ impl SpanReader {
 pub struct ReadHeader {
     /// The header.
     pub header: SegmentHeader,
-    /// Which copies are bad, and can be written again.
+    /// Which copies fail their checksum, and can be written again.
     pub bad: [bool; 2],
+    /// Which copies the device did not give: that is no damage, and may pass.
+    pub unreadable: [bool; 2],
 }
 
 /// What stands in a segment file's place for its header.
@@ -157,13 +159,14 @@ pub enum HeaderRead {
 pub fn read_header(file: &dyn File) -> io::Result<HeaderRead> {
     let mut good = None;
     let mut bad = [false; 2];
+    let mut unreadable = [false; 2];
     let mut newest = 0;
     let mut failed = None;
     for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
         let mut bytes = [0; HEADER_COPY_BYTES];
         if let Err(e) = read_up_to(file, &mut bytes, offset) {
             failed = Some(e);
-            bad[copy] = true;
+            unreadable[copy] = true;
             continue;
         }
         match SegmentHeader::decode(&bytes) {
@@ -174,7 +177,7 @@ pub fn read_header(file: &dyn File) -> io::Result<HeaderRead> {
     }
     match (good, failed) {
         _ if newest > FORMAT_VERSION => Ok(HeaderRead::TooNew(newest)),
-        (Some(header), _) => Ok(HeaderRead::Good(ReadHeader { header, bad })),
+        (Some(header), _) => Ok(HeaderRead::Good(ReadHeader { header, bad, unreadable })),
         (None, Some(e)) => Err(e),
         (None, None) => Ok(HeaderRead::Bad),
     }

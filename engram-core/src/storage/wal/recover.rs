@@ -19,12 +19,13 @@ pub(crate) use incidents::{damage_incident, log_incident};
 use incidents::{header_incident, missing_incident, tail_incident};
 
 use super::env::{Env, remove_if_there};
+use super::footer::FooterBuilder;
 use super::frame::{self, Codec, Header, Kind};
 use super::knowledge::{Knowledge, Place};
 use super::plan::{Judgement, Loss, LsnRange, SegmentFacts, gap_after, judge, push_lsn};
 use super::quarantine::Quarantine;
 use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
-use super::segment::{FRAMES_START, FooterBuilder, HEADER_OFFSETS, Identity};
+use super::segment::{FRAMES_START, HEADER_OFFSETS, Identity};
 use super::segments::Segments;
 use super::survey::{Contents, Survey, Surveyed, covers};
 use super::verdict::Seen;
@@ -174,7 +175,7 @@ impl Recovery {
         }
         self.count(&facts, &judgement, &contents);
         let number = self.segments.new_number();
-        let cut = matches!(surveyed.position, super::plan::Position::Followed { cut: true, .. });
+        let cut = matches!(surveyed.position, super::plan::Position::Followed { cut: Some(_), .. });
         let reseal = (judgement.unsealed && cut).then(|| {
             let end = facts.frames.last().map_or(FRAMES_START, |f| f.offset + u64::from(f.bytes));
             let damage = judgement.damaged.iter().map(|loss| loss.offset + loss.bytes).max();
@@ -258,6 +259,9 @@ impl Recovery {
             move |e: io::Error| Error::io(action, dir, &e)
         };
         env.disk.create_dir(&dir).map_err(io("make"))?;
+        // Names that were seen may come from a process that died before it synced them. What
+        // they replace is cut and removed below, so they must be durable first.
+        env.disk.sync_dir(&dir).map_err(io("sync"))?;
         self.remove_leftovers().map_err(io("remove unfinished files in"))?;
         self.fill_accepted_gaps(identity).map_err(io("declare an accepted loss in"))?;
         let mut judged = std::mem::take(&mut self.judged);
@@ -271,8 +275,6 @@ impl Recovery {
             }
         };
         self.report_undecodable();
-        // Their replacement's name must be durable before they go.
-        env.disk.sync_dir(&dir).map_err(io("sync"))?;
         for name in std::mem::take(&mut self.survey.obsolete) {
             let path = env.wal_path(&name.file_name());
             remove_if_there(env.disk.as_ref(), &path)
@@ -337,8 +339,10 @@ impl Recovery {
                 self.note(header_incident(&self.env, &judged.surveyed, offset, None));
             }
         }
-        if judged.judgement.tail_start.is_some() {
-            self.note(tail_incident(&self.env, judged, None));
+        let file = judged.facts.name.file_name();
+        if let Ok(Some(tail)) = self.tail_of(judged, &file) {
+            let incident = tail_incident(&self.env, &tail, None);
+            self.note(incident);
         }
     }
 
@@ -436,6 +440,7 @@ pub fn lost_header(kind: Kind, lsn: u64, key: u64) -> Header {
         key: if kind == Kind::FORGET_SPACE { 0 } else { key },
         space_key: if kind == Kind::FORGET_SPACE { key } else { 0 },
         payload_crc: frame::crc(&[]),
+        reserved: [0; 4],
     }
 }
 

@@ -66,6 +66,16 @@ impl IncidentKind {
     }
 }
 
+impl From<FailureKind> for IncidentKind {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Damaged => Self::Damaged,
+            FailureKind::Undecodable => Self::Undecodable,
+            FailureKind::Tail => Self::Tail,
+        }
+    }
+}
+
 /// One run of bytes that recovery could not use, named once in its life.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -110,21 +120,12 @@ impl Failed {
         self.tail += other.tail;
     }
 
-    /// Counts one entry of a v0.1.0 log; gives the verdict under which it is listed.
-    pub fn count(&mut self, kind: FailureKind) -> IncidentKind {
+    /// Counts one entry of a v0.1.0 log.
+    pub fn count(&mut self, kind: FailureKind) {
         match kind {
-            FailureKind::Damaged => {
-                self.damaged += 1;
-                IncidentKind::Damaged
-            }
-            FailureKind::Undecodable => {
-                self.undecodable += 1;
-                IncidentKind::Undecodable
-            }
-            FailureKind::Tail => {
-                self.tail += 1;
-                IncidentKind::Tail
-            }
+            FailureKind::Damaged => self.damaged += 1,
+            FailureKind::Undecodable => self.undecodable += 1,
+            FailureKind::Tail => self.tail += 1,
         }
     }
 

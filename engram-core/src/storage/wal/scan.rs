@@ -59,6 +59,8 @@ pub struct Scanner {
     offset: u64,
     /// Where to look for the next header while passing over bad bytes.
     gap: Option<Gap>,
+    /// Where the zeros begin that were seen up to the end, behind bad bytes.
+    zeros: Option<u64>,
     sealed: bool,
 }
 
@@ -68,8 +70,6 @@ struct Gap {
     start: u64,
     /// One past the last byte of it that is not zero.
     nonzero_end: u64,
-    /// It began with an intact header of another life.
-    stale: bool,
 }
 
 /// Bytes of a window beyond which a longer one is asked for only when a frame needs it.
@@ -80,7 +80,7 @@ impl Scanner {
     #[must_use]
     pub fn new(salt: u64, first: u64, last: u64, offset: u64) -> Self {
         let last_lsn = first.saturating_sub(1);
-        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, sealed: false }
+        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, zeros: None, sealed: false }
     }
 
     /// The offset that the window given to [`Scanner::next`] must begin at.
@@ -92,8 +92,11 @@ impl Scanner {
     /// What stands next. `window` begins at [`Scanner::window_start`]; `at_end` says that it
     /// reaches the end of the file.
     pub fn next(&mut self, window: &[u8], at_end: bool) -> Step {
-        if self.gap.is_some() {
-            return self.resync(window, at_end);
+        if let Some(gap) = self.gap.take() {
+            return self.resync(gap, window, at_end);
+        }
+        if let Some(offset) = self.zeros.take() {
+            return Step::Found { offset, span: Span::End };
         }
         if self.sealed {
             // What follows a footer is the rest of a cut or untrimmed file, and means nothing.
@@ -107,15 +110,31 @@ impl Scanner {
         }
         match Header::decode(window) {
             Some(header) if self.believes(&header) => self.frame(header, window, at_end),
+            Some(header) if in_bounds(&header) => self.foreign(header, window, at_end),
             _ => self.begin_gap(window, at_end),
         }
     }
 
     /// Whether a header with a right checksum may be one of this segment's.
     fn believes(&self, header: &Header) -> bool {
-        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         let own = header.salt == self.salt || broken(Broken::SaltIgnored);
-        own && (header.kind == Kind::FOOTER || length <= PAYLOAD_BYTES_MAX)
+        own && (header.kind == Kind::FOOTER || in_bounds(header))
+    }
+
+    /// A header of another life: passed over with its payload if that is intact too. Otherwise its
+    /// length tells nothing of what stands here now.
+    fn foreign(&mut self, header: Header, window: &[u8], at_end: bool) -> Step {
+        let bytes = header.frame_bytes();
+        let whole = usize::try_from(bytes).unwrap_or(usize::MAX);
+        match window.get(HEADER_BYTES..whole) {
+            None if !at_end => Step::Need(whole),
+            Some(payload) if frame::crc(payload) == header.payload_crc => {
+                let offset = self.offset;
+                self.offset = self.offset.saturating_add(bytes);
+                Step::Found { offset, span: Span::Stale { bytes } }
+            }
+            _ => self.begin_gap(window, at_end),
+        }
     }
 
     fn frame(&mut self, header: Header, window: &[u8], at_end: bool) -> Step {
@@ -146,11 +165,8 @@ impl Scanner {
         Step::Found { offset, span: Span::Frame(header) }
     }
 
-    /// LSNs rise, and stay in the segment's range; nothing follows a footer.
+    /// LSNs rise, and stay in the segment's range.
     fn in_place(&self, header: &Header) -> bool {
-        if self.sealed {
-            return false;
-        }
         if header.kind == Kind::FOOTER {
             return header.lsn >= self.last_lsn && header.lsn <= self.lsns.1;
         }
@@ -158,75 +174,72 @@ impl Scanner {
     }
 
     fn begin_gap(&mut self, window: &[u8], at_end: bool) -> Step {
-        let stale = Header::decode(window).is_some();
-        self.gap = Some(Gap { start: self.offset, nonzero_end: self.offset, stale });
-        self.resync(window, at_end)
+        let gap = Gap { start: self.offset, nonzero_end: self.offset };
+        self.resync(gap, window, at_end)
     }
 
     /// Passes over bad bytes until a header of this segment, or the end.
-    fn resync(&mut self, window: &[u8], at_end: bool) -> Step {
-        let Some(gap) = self.gap else { return Step::Done };
+    fn resync(&mut self, gap: Gap, window: &[u8], at_end: bool) -> Step {
         // The first byte of the gap was already refused as a header.
         let from = usize::from(self.offset == gap.start);
-        let mut at = from;
-        while let Some(found) = window.get(at..).and_then(|rest| memchr::memmem::find(rest, &MAGIC))
-        {
-            let candidate = at.saturating_add(found);
-            let Some(header_bytes) = window.get(candidate..) else { break };
+        for found in memchr::memmem::find_iter(window.get(from..).unwrap_or_default(), &MAGIC) {
+            let candidate = from.saturating_add(found);
+            let header_bytes = window.get(candidate..).unwrap_or_default();
             if header_bytes.len() < HEADER_BYTES && !at_end {
                 // Seen only in part: keep it at the front of the next window.
-                return self.advance_gap(window, candidate, HEADER_BYTES);
+                return self.advance_gap(gap, window, candidate, HEADER_BYTES);
             }
             if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_place(&h))
             {
-                let end = self.offset.saturating_add(wide(candidate));
-                self.note_nonzero(window.get(..candidate).unwrap_or_default());
-                return self.end_gap(end);
+                return self.end_gap(gap, self.offset.saturating_add(wide(candidate)));
             }
-            at = candidate.saturating_add(1);
         }
         if at_end {
-            self.note_nonzero(window);
             let end = self.offset.saturating_add(wide(window.len()));
-            return self.end_of_file(end);
+            return self.end_of_file(self.with_nonzero(gap, window), end);
         }
         // The magic itself may be cut by the window's end.
         let keep = window.len().saturating_sub(MAGIC.len().saturating_sub(1));
-        self.advance_gap(window, keep.max(from), WINDOW_BYTES)
+        self.advance_gap(gap, window, keep.max(from), WINDOW_BYTES)
     }
 
     /// Moves the window on by `by` bytes of the gap, and asks for more.
-    fn advance_gap(&mut self, window: &[u8], by: usize, need: usize) -> Step {
-        self.note_nonzero(window.get(..by).unwrap_or_default());
+    fn advance_gap(&mut self, gap: Gap, window: &[u8], by: usize, need: usize) -> Step {
+        self.gap = Some(self.with_nonzero(gap, window.get(..by).unwrap_or_default()));
         self.offset = self.offset.saturating_add(wide(by));
         Step::Need(need)
     }
 
-    fn note_nonzero(&mut self, bytes: &[u8]) {
-        if let (Some(gap), Some(last)) = (self.gap.as_mut(), last_nonzero(bytes)) {
-            gap.nonzero_end = self.offset.saturating_add(wide(last)).saturating_add(1);
-        }
+    /// The gap, knowing of what is not zero in the bytes at its present end.
+    fn with_nonzero(&self, gap: Gap, bytes: &[u8]) -> Gap {
+        let end = |last| self.offset.saturating_add(wide(last)).saturating_add(1);
+        Gap { nonzero_end: last_nonzero(bytes).map_or(gap.nonzero_end, end), ..gap }
     }
 
-    fn end_gap(&mut self, end: u64) -> Step {
-        let Some(gap) = self.gap.take() else { return Step::Done };
+    fn end_gap(&mut self, gap: Gap, end: u64) -> Step {
         self.offset = end;
         let bytes = end.saturating_sub(gap.start);
-        let span =
-            if gap.stale { Span::Stale { bytes } } else { Span::Bad { bytes, header: None } };
-        Step::Found { offset: gap.start, span }
+        Step::Found { offset: gap.start, span: Span::Bad { bytes, header: None } }
     }
 
     /// The gap reaches the end: its bytes up to the last one that is not zero, then zeros.
-    fn end_of_file(&mut self, end: u64) -> Step {
-        let Some(gap) = self.gap.take() else { return Step::Done };
+    fn end_of_file(&mut self, gap: Gap, end: u64) -> Step {
         if gap.nonzero_end <= gap.start {
             self.offset = end;
             return Step::Found { offset: gap.start, span: Span::End };
         }
-        self.gap = Some(gap);
-        self.end_gap(gap.nonzero_end)
+        let zeros = gap.nonzero_end;
+        let found = self.end_gap(gap, zeros);
+        // The zeros were seen: the window never moves back to see them again.
+        self.offset = end;
+        self.zeros = (zeros < end).then_some(zeros);
+        found
     }
+}
+
+/// Whether a frame that is no footer may be as long as a header says.
+fn in_bounds(header: &Header) -> bool {
+    usize::try_from(header.length).is_ok_and(|length| length <= PAYLOAD_BYTES_MAX)
 }
 
 fn last_nonzero(bytes: &[u8]) -> Option<usize> {
@@ -238,7 +251,7 @@ fn last_nonzero(bytes: &[u8]) -> Option<usize> {
         }
         end = end.saturating_sub(block.len());
     }
-    bytes.get(..end)?.iter().rposition(|&byte| byte != 0)
+    bytes.get(..end).unwrap_or_default().iter().rposition(|&byte| byte != 0)
 }
 
 #[cfg(test)]
@@ -266,6 +279,7 @@ mod tests {
             key: lsn,
             space_key: 0,
             payload_crc: frame::crc(payload),
+            reserved: [0; 4],
         };
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(payload);
@@ -361,6 +375,53 @@ mod tests {
         assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67 })));
         let repeated = [frame_of(5, SALT, b"a"), frame_of(5, SALT, b"b")].concat();
         assert!(matches!(scan(&repeated, 4096)[1].1, Span::Stale { .. }));
+    }
+
+    /// It did, by more than the window that its reader held: a subtraction overflowed there.
+    #[test]
+    fn the_window_never_moves_back() {
+        let bytes = [frame_of(1, SALT, b"a"), vec![7; 100], vec![0; 3000]].concat();
+        let mut scanner = Scanner::new(SALT, 1, u64::MAX, 0);
+        let (mut spans, mut start, mut length) = (Vec::new(), 0, 256);
+        loop {
+            assert!(scanner.window_start() >= start, "{start}");
+            start = scanner.window_start();
+            let at = usize::try_from(start).unwrap();
+            let end = (at + length).min(bytes.len());
+            match scanner.next(&bytes[at..end], end == bytes.len()) {
+                Step::Found { offset, span } => spans.push((offset, span)),
+                Step::Need(n) => length = n.min(256),
+                Step::Done => break,
+            }
+        }
+        assert_eq!(spans[1..], [(65, Span::Bad { bytes: 100, header: None }), (165, Span::End)]);
+    }
+
+    #[test]
+    fn what_stands_behind_a_frame_of_another_life_is_looked_at_for_itself() {
+        let foreign = frame_of(9, 5, b"old");
+        let mut torn = foreign.clone();
+        torn[66] ^= 1;
+        let mut hit = frame_of(2, SALT, b"hit");
+        hit[20] ^= 1;
+        let last = frame_of(3, SALT, b"c");
+        let (stale, bad) = (Span::Stale { bytes: 67 }, |bytes| Span::Bad { bytes, header: None });
+        let mut long = Header::decode(&foreign).unwrap();
+        long.length = u32::MAX;
+        let long = [long.encode().to_vec(), b"old".to_vec()].concat();
+        for (first, wanted) in [
+            (foreign.clone(), vec![(0, stale), (67, bad(67))]),
+            // Not intact: its length says nothing.
+            (torn, vec![(0, bad(134))]),
+            (long, vec![(0, bad(134))]),
+        ] {
+            for chunk in [1, 64, 4096] {
+                let spans = scan(&[first.as_slice(), &hit, &last].concat(), chunk);
+                assert_eq!(spans[..spans.len() - 1], wanted, "{chunk}");
+                assert_eq!(lsns(&spans), [3]);
+            }
+        }
+        assert_eq!(scan(&foreign[..66], 4096), [(0, bad(66))], "cut off by the file's end");
     }
 
     #[test]

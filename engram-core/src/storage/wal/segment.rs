@@ -1,19 +1,25 @@
-//! A segment: its name, its header in two copies, and the footer that seals it.
+//! A segment: its name, and its header in two copies.
 //!
-//! Deliberately absent: reading and writing files; and frames ([`super::frame`]).
+//! Deliberately absent: reading and writing files; frames ([`super::frame`]), and the footer that
+//! seals a segment ([`super::footer`]).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::bytes::{array_at, put, put_varint, take, take_varint, u16_at, u32_at, u64_at, wide};
-use super::frame::{self, Codec, Header, Kind};
+use super::bytes::{part, put};
+use super::frame;
 
 /// The version of this format.
 pub const FORMAT_VERSION: u32 = 1;
+/// The first version that there was.
+const FORMAT_VERSION_MIN: u32 = 1;
 /// The first bytes of each header copy.
 pub const MAGIC: [u8; 8] = *b"ENGRAMWL";
 /// Bytes of one header copy: a sector, so that it is never torn.
 pub const HEADER_COPY_BYTES: usize = 512;
 /// Where the copies stand: in different 4 KiB blocks.
 pub const HEADER_OFFSETS: [u64; 2] = [0, 4096];
+/// The highest LSN. No log reaches it, so what claims more was made to mislead, and no sum of an
+/// LSN and a few more overflows.
+pub const LSN_MAX: u64 = 1 << 62;
 /// Where frames begin.
 pub const FRAMES_START: u64 = 8192;
 /// The same, for buffers.
@@ -21,8 +27,6 @@ pub const FRAMES_START_USIZE: usize = 8192;
 
 const FLAG_CUT: u32 = 1;
 const FLAG_ACCEPTED_LOSS: u32 = 2;
-const SECTION_SUMMARY: u16 = 1;
-const SECTION_INDEX: u16 = 2;
 
 /// What every segment of one store shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,25 +112,50 @@ impl SegmentHeader {
     }
 
     fn decode_checked(bytes: &[u8]) -> Option<HeaderCopy> {
-        let bytes = bytes.get(..HEADER_COPY_BYTES)?;
-        if !bytes.starts_with(&MAGIC) || u32_at(bytes, 8)? != copy_crc(bytes) {
+        let bytes: &[u8; HEADER_COPY_BYTES] = bytes.first_chunk()?;
+        let checksum = u32::from_le_bytes(part::<8, 4, _>(bytes));
+        if !bytes.starts_with(&MAGIC) || checksum != copy_crc(bytes) {
             return None;
         }
-        let version = u32_at(bytes, 12)?;
+        let version = u32::from_le_bytes(part::<12, 4, _>(bytes));
         if version > FORMAT_VERSION {
             return Some(HeaderCopy::TooNew(version));
         }
-        Some(HeaderCopy::Good(Self {
-            identity: Identity { store: array_at(bytes, 16)?, secret: array_at(bytes, 32)? },
-            salt: u64_at(bytes, 48)?,
-            start: u64_at(bytes, 56)?,
-            end: u64_at(bytes, 64)?,
-            generation: u64_at(bytes, 72)?,
-            synced: u64_at(bytes, 80)?,
-            skipped: (u64_at(bytes, 88)?, u64_at(bytes, 96)?),
-            cut: u32_at(bytes, 104)? & FLAG_CUT != 0,
-            accepted_loss: u32_at(bytes, 104)? & FLAG_ACCEPTED_LOSS != 0,
-        }))
+        if version < FORMAT_VERSION_MIN {
+            return None;
+        }
+        let identity =
+            Identity { store: part::<16, 16, _>(bytes), secret: part::<32, 16, _>(bytes) };
+        let skipped = [part::<88, 8, _>(bytes), part::<96, 8, _>(bytes)].map(u64::from_le_bytes);
+        let flags = u32::from_le_bytes(part::<104, 4, _>(bytes));
+        let header = Self {
+            identity,
+            salt: u64::from_le_bytes(part::<48, 8, _>(bytes)),
+            start: u64::from_le_bytes(part::<56, 8, _>(bytes)),
+            end: u64::from_le_bytes(part::<64, 8, _>(bytes)),
+            generation: u64::from_le_bytes(part::<72, 8, _>(bytes)),
+            synced: u64::from_le_bytes(part::<80, 8, _>(bytes)),
+            skipped: skipped.into(),
+            cut: flags & FLAG_CUT != 0,
+            accepted_loss: flags & FLAG_ACCEPTED_LOSS != 0,
+        };
+        let lsns = [header.start, header.end, header.synced, header.skipped.1];
+        let sane = lsns.iter().chain([&header.generation]).all(|number| *number <= LSN_MAX);
+        sane.then_some(HeaderCopy::Good(header))
+    }
+
+    /// The name of the file that this is the header of.
+    #[must_use]
+    pub fn name(&self) -> SegmentName {
+        let rewritten = (self.generation > 0).then_some((self.end, self.generation));
+        SegmentName { start: self.start, rewritten }
+    }
+
+    /// From which LSN on it cut the tail off the segment before, if it did.
+    #[must_use]
+    pub fn cut_from(self) -> Option<u64> {
+        let skipped = Some(self.skipped.0).filter(|&first| first != 0).unwrap_or(self.start);
+        self.cut.then_some(self.start.min(skipped))
     }
 
     /// Whether an LSN was skipped.
@@ -136,8 +165,8 @@ impl SegmentHeader {
     }
 }
 
-fn copy_crc(bytes: &[u8]) -> u32 {
-    bytes.get(12..HEADER_COPY_BYTES).map_or(0, frame::crc)
+fn copy_crc(bytes: &[u8; HEADER_COPY_BYTES]) -> u32 {
+    frame::crc(&part::<12, { HEADER_COPY_BYTES - 12 }, _>(bytes))
 }
 
 /// A file name in the log's directory.
@@ -208,199 +237,18 @@ impl FileName {
         if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
             return Self::parse(stem).map(|_| Self::Temporary);
         }
-        let mut parts = name.strip_suffix(".seg")?.split('-');
-        let start = number(parts.next()?)?;
-        let parsed = match (parts.next(), parts.next(), parts.next()) {
-            (None, _, _) => SegmentName { start, rewritten: None },
-            (Some(end), Some(generation), None) => {
-                SegmentName { start, rewritten: Some((number(end)?, number(generation)?)) }
-            }
+        let numbers = name.strip_suffix(".seg")?.split('-').map(|part| part.parse().ok());
+        let parsed = match numbers.collect::<Option<Vec<u64>>>()?[..] {
+            [start] => SegmentName { start, rewritten: None },
+            [start, end, generation] => SegmentName { start, rewritten: Some((end, generation)) },
             _ => return None,
         };
-        (parsed.file_name() == name).then_some(Self::Segment(parsed))
+        // LSNs begin at 1, and a range is of some of them.
+        let (start, end) = (parsed.start, parsed.rewritten.map_or(parsed.start, |(end, _)| end));
+        let holds_some = 0 < start && start <= end && end <= LSN_MAX;
+        // One name a segment: no sign, no zero too many.
+        (holds_some && parsed.file_name() == name).then_some(Self::Segment(parsed))
     }
-}
-
-fn number(digits: &str) -> Option<u64> {
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
-}
-
-/// One frame as a footer lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
-    /// Where the frame begins.
-    pub offset: u64,
-    /// Its LSN.
-    pub lsn: u64,
-    /// Its kind.
-    pub kind: Kind,
-    /// Its key; for `ForgetSpace`, its space key.
-    pub key: u64,
-}
-
-/// What seals a segment: every frame by offset, LSN, kind and key, and a digest of them all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Footer {
-    /// Its last LSN.
-    pub end: u64,
-    /// CRC-32C chained over every frame's LSN and payload checksum, in order.
-    pub digest: u32,
-    /// The frames.
-    pub frames: Vec<Listed>,
-}
-
-/// Grows with each frame that is written, and becomes the footer.
-#[derive(Debug, Clone, Default)]
-pub struct FooterBuilder {
-    index: Vec<u8>,
-    count: u64,
-    digest: u32,
-    last_offset: u64,
-    last_lsn: u64,
-}
-
-/// A length of the list that can be gone back to.
-#[derive(Debug, Clone, Copy)]
-pub struct Checkpoint {
-    index_bytes: usize,
-    count: u64,
-    digest: u32,
-    last_offset: u64,
-    last_lsn: u64,
-}
-
-/// Bytes of a footer beside its index.
-const FOOTER_FIXED_BYTES: u64 = 64 + 6 + 28 + 6;
-/// Most bytes that one frame adds to a footer's index.
-const LISTED_BYTES_MAX: u64 = 10 + 10 + 1 + 8;
-
-impl FooterBuilder {
-    /// Lists a frame.
-    pub fn add(&mut self, offset: u64, header: &Header) {
-        put_varint(&mut self.index, offset.saturating_sub(self.last_offset));
-        put_varint(&mut self.index, header.lsn.saturating_sub(self.last_lsn));
-        self.index.push(header.kind.0);
-        self.index.extend_from_slice(&listed_key(header).to_le_bytes());
-        self.count = self.count.saturating_add(1);
-        self.digest = digest_step(self.digest, header);
-        self.last_offset = offset;
-        self.last_lsn = header.lsn;
-    }
-
-    /// How far the list goes now; [`FooterBuilder::back_to`] undoes what came after.
-    #[must_use]
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint {
-            index_bytes: self.index.len(),
-            count: self.count,
-            digest: self.digest,
-            last_offset: self.last_offset,
-            last_lsn: self.last_lsn,
-        }
-    }
-
-    /// Takes back all frames listed since a checkpoint.
-    pub fn back_to(&mut self, checkpoint: Checkpoint) {
-        self.index.truncate(checkpoint.index_bytes);
-        self.count = checkpoint.count;
-        self.digest = checkpoint.digest;
-        self.last_offset = checkpoint.last_offset;
-        self.last_lsn = checkpoint.last_lsn;
-    }
-
-    /// How many frames are listed.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Bytes that the footer's frame takes if one more frame is listed before.
-    #[must_use]
-    pub fn bytes_with_one_more(&self) -> u64 {
-        FOOTER_FIXED_BYTES.saturating_add(wide(self.index.len())).saturating_add(LISTED_BYTES_MAX)
-    }
-
-    /// The footer's whole frame.
-    #[must_use]
-    pub fn finish(&self, salt: u64, end: u64, synced: u64) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(self.index.len().saturating_add(64));
-        payload.extend_from_slice(&SECTION_SUMMARY.to_le_bytes());
-        payload.extend_from_slice(&20u32.to_le_bytes());
-        payload.extend_from_slice(&self.count.to_le_bytes());
-        payload.extend_from_slice(&end.to_le_bytes());
-        payload.extend_from_slice(&self.digest.to_le_bytes());
-        payload.extend_from_slice(&SECTION_INDEX.to_le_bytes());
-        let index_bytes = u32::try_from(self.index.len()).unwrap_or(u32::MAX);
-        payload.extend_from_slice(&index_bytes.to_le_bytes());
-        payload.extend_from_slice(&self.index);
-        let header = Header {
-            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-            kind: Kind::FOOTER,
-            codec: Codec::PLAIN,
-            schema: 1,
-            lsn: end,
-            synced,
-            salt,
-            key: 0,
-            space_key: 0,
-            payload_crc: frame::crc(&payload),
-        };
-        let mut bytes = header.encode().to_vec();
-        bytes.append(&mut payload);
-        bytes
-    }
-}
-
-/// The key that a footer lists for a frame: what its `Forget` would need to act.
-fn listed_key(header: &Header) -> u64 {
-    if header.kind == Kind::FORGET_SPACE { header.space_key } else { header.key }
-}
-
-/// One step of the digest over frames: the checksum so far, and this frame's header.
-#[must_use]
-pub fn digest_step(digest: u32, header: &Header) -> u32 {
-    let mut bytes = [0; 16];
-    put(&mut bytes, 0, &digest.to_le_bytes());
-    put(&mut bytes, 4, &header.lsn.to_le_bytes());
-    put(&mut bytes, 12, &header.payload_crc.to_le_bytes());
-    frame::crc(&bytes)
-}
-
-impl Footer {
-    /// Reads a footer's payload; sections that are unknown here are skipped.
-    #[must_use]
-    pub fn decode(payload: &[u8]) -> Option<Self> {
-        let mut rest = payload;
-        let (mut summary, mut frames) = (None, None);
-        while !rest.is_empty() {
-            let tag = u16_at(take(&mut rest, 2)?, 0)?;
-            let length = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
-            let section = take(&mut rest, length)?;
-            match tag {
-                SECTION_SUMMARY => {
-                    summary =
-                        Some((u64_at(section, 0)?, u64_at(section, 8)?, u32_at(section, 16)?));
-                }
-                SECTION_INDEX => frames = Some(decode_index(section)?),
-                _ => {}
-            }
-        }
-        let ((count, end, digest), frames) = (summary?, frames?);
-        (wide(frames.len()) == count).then_some(Self { end, digest, frames })
-    }
-}
-
-fn decode_index(mut index: &[u8]) -> Option<Vec<Listed>> {
-    let mut frames = Vec::with_capacity(index.len().checked_div(11)?);
-    let (mut offset, mut lsn) = (0u64, 0u64);
-    while !index.is_empty() {
-        offset = offset.checked_add(take_varint(&mut index)?)?;
-        lsn = lsn.checked_add(take_varint(&mut index)?)?;
-        let kind = Kind(*take(&mut index, 1)?.first()?);
-        let key = u64_at(take(&mut index, 8)?, 0)?;
-        frames.push(Listed { offset, lsn, kind, key });
-    }
-    Some(frames)
 }
 
 #[cfg(test)]
@@ -445,12 +293,30 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_is_cut_is_no_header() {
+        let good = header().encode();
+        for length in 0..HEADER_COPY_BYTES {
+            assert_eq!(SegmentHeader::decode(&good[..length]), HeaderCopy::Bad, "{length} bytes");
+        }
+    }
+
+    #[test]
     fn a_newer_format_is_named_not_guessed() {
         let mut bytes = header().encode();
         put(&mut bytes, 12, &9u32.to_le_bytes());
         let checksum = copy_crc(&bytes);
         put(&mut bytes, 8, &checksum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::TooNew(9));
+    }
+
+    /// Version 0 was taken for version 1.
+    #[test]
+    fn a_format_that_never_was_is_no_header() {
+        let mut bytes = header().encode();
+        put(&mut bytes, 12, &0u32.to_le_bytes());
+        let checksum = copy_crc(&bytes);
+        put(&mut bytes, 8, &checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::Bad);
     }
 
     #[test]
@@ -465,44 +331,40 @@ mod tests {
         }
         assert_eq!(FileName::parse("spare"), Some(FileName::Spare));
         assert_eq!(FileName::parse("ballast.tmp"), Some(FileName::Temporary));
-        for foreign in ["1.seg", "wal-000000006b0387c5.log", "x.tmp", ".seg", "notes.txt", "-.seg"]
-        {
+        assert_eq!(FileName::parse("head"), Some(FileName::Head));
+        let (first, last) = ("00000000000000000001", "00000000000000000009");
+        for foreign in [
+            "1.seg",
+            "wal-000000006b0387c5.log",
+            "x.tmp",
+            ".seg",
+            "notes.txt",
+            "-.seg",
+            "+0000000000000000001.seg",
+            "99999999999999999999.seg",
+            &format!("{first}-{last}.seg"),
+            &format!("{first}-{last}-1.seg"),
+            &format!("{first}-{last}-000001-000001.seg"),
+            &format!("{first}-{last}-000001.seg "),
+            &format!("{first}.tmp"),
+        ] {
             assert_eq!(FileName::parse(foreign), None, "{foreign}");
         }
     }
 
+    /// A file of such a name made the log miss "LSNs 0 to 0", a loss that nobody could accept.
     #[test]
-    fn a_footer_lists_each_frame_and_says_how_large_it_will_be() {
-        let mut builder = FooterBuilder::default();
-        let mut wanted = Vec::new();
-        let mut digest = 0;
-        for lsn in 10..500u64 {
-            let frame = Header {
-                length: 10,
-                kind: if lsn % 2 == 0 { Kind::REMEMBER } else { Kind::FORGET },
-                codec: Codec::PLAIN,
-                schema: 1,
-                lsn,
-                synced: 0,
-                salt: 3,
-                key: lsn * 1_000_003,
-                space_key: 1,
-                payload_crc: 5,
-            };
-            let bound = builder.bytes_with_one_more();
-            let offset = FRAMES_START + lsn * 100;
-            builder.add(offset, &frame);
-            digest = digest_step(digest, &frame);
-            wanted.push(Listed { offset, lsn, kind: frame.kind, key: frame.key });
-            assert!(wide(builder.finish(3, lsn, 0).len()) <= bound);
-        }
-        let bytes = builder.finish(3, 499, 498);
-        let head = Header::decode(&bytes).unwrap();
-        let payload = &bytes[frame::HEADER_BYTES..];
-        assert_eq!(frame::crc(payload), head.payload_crc);
-        assert_eq!(Footer::decode(payload), Some(Footer { end: 499, digest, frames: wanted }));
-        for cut in 0..payload.len() {
-            assert_eq!(Footer::decode(&payload[..cut]), None, "cut at {cut}");
+    fn a_name_that_holds_no_lsn_is_foreign() {
+        let beyond = LSN_MAX + 1;
+        for (start, rewritten) in [
+            (0, None),
+            (0, Some((3, 1))),
+            (5, Some((4, 1))),
+            (beyond, None),
+            (5, Some((beyond, 1))),
+        ] {
+            let name = SegmentName { start, rewritten }.file_name();
+            assert_eq!(FileName::parse(&name), None, "{name}");
         }
     }
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::env::Env;
+use super::footer::{Footer, digest_step};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::scan::{Scanner, Span};
 use super::segment::{
-    FORMAT_VERSION, FRAMES_START, FileName, Footer, Identity, SegmentHeader, SegmentName,
-    digest_step,
+    FORMAT_VERSION, FRAMES_START, FileName, Identity, LSN_MAX, SegmentHeader, SegmentName,
 };
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
@@ -123,6 +123,10 @@ impl Survey {
             if foreign {
                 self.foreign.push(name.file_name());
             } else {
+                // By its name alone it could take another's place, and have that one removed.
+                if let Some(says) = opened.header.map(|h| h.header.name()).filter(|n| *n != name) {
+                    return Err(Error::Misnamed { path: opened.path, says: says.file_name() });
+                }
                 own.insert(name.file_name(), opened);
             }
         }
@@ -166,12 +170,12 @@ impl Survey {
             let position = match current.get(at + 1) {
                 // The segment that followed is gone: this one does not hold the log's end.
                 None if after.is_some() => {
-                    Position::Followed { next_start: after.unwrap_or(0), cut: false }
+                    Position::Followed { next_start: after.unwrap_or(0), cut: None }
                 }
                 None => Position::Last,
                 Some(next) => Position::Followed {
                     next_start: next.start,
-                    cut: headers.get(at + 1).copied().flatten().is_some_and(|h| h.cut),
+                    cut: headers.get(at + 1).copied().flatten().and_then(SegmentHeader::cut_from),
                 },
             };
             self.add_segment(*name, opened, position, accepted)?;
@@ -189,7 +193,7 @@ impl Survey {
         let Opened { file, file_bytes, header, path } = opened;
         let pieced = || {
             let header = piece_together(file.as_ref(), name, self.identity?)?;
-            Some(ReadHeader { header, bad: [true; 2] })
+            Some(ReadHeader { header, bad: [true; 2], unreadable: [false; 2] })
         };
         let Some(header) = header.or_else(pieced) else {
             let last = last_possible(name, position, file_bytes);
@@ -239,7 +243,16 @@ fn open_segment(
     let path = env.wal_path(&name.file_name());
     let file = env.disk.open(&path, Open::Read).map_err(|e| Error::io("open", path.clone(), &e))?;
     let header = match read_header(file.as_ref()) {
-        Ok(HeaderRead::Good(read)) => Some(read),
+        Ok(HeaderRead::Good(read)) => {
+            if read.unreadable.contains(&true) {
+                tracing::warn!(
+                    file = %path.display(),
+                    "the device does not give one copy of this segment's header; the other one \
+                     serves; check the disk"
+                );
+            }
+            Some(read)
+        }
         Ok(HeaderRead::Bad) => None,
         Ok(HeaderRead::TooNew(found)) => {
             return Err(Error::FormatTooNew { path, found, known: FORMAT_VERSION });
@@ -281,6 +294,10 @@ fn piece_together(file: &dyn File, name: SegmentName, identity: Identity) -> Opt
     let mut bytes = [0; super::frame::HEADER_BYTES];
     read_up_to(file, &mut bytes, FRAMES_START).ok()?;
     let first = Header::decode(&bytes)?;
+    let last = name.rewritten.map_or(LSN_MAX, |(end, _)| end);
+    if !(name.start..=last).contains(&first.lsn) {
+        return None;
+    }
     Some(SegmentHeader {
         identity,
         salt: first.salt,

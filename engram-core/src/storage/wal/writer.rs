@@ -12,13 +12,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::env::{Env, is_full};
+use super::footer::{Checkpoint, FooterBuilder};
 use super::frame::{self, Codec, HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::knowledge::Place;
 use super::prealloc::{Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
-use super::segment::{
-    Checkpoint, FRAMES_START, FooterBuilder, Identity, SegmentHeader, SegmentName,
-};
+use super::segment::{FRAMES_START, Identity, SegmentHeader, SegmentName};
 use super::segments::{Segment, Segments};
 use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
@@ -210,7 +209,9 @@ impl Writer {
         Error::Poisoned { cause: self.poisoned.clone().unwrap_or_default() }
     }
 
-    fn check_poison(&self) -> Result<()> {
+    /// # Errors
+    /// [`Error::Poisoned`], if it is.
+    pub fn check_poison(&self) -> Result<()> {
         if self.poisoned.is_some() { Err(self.poison_error()) } else { Ok(()) }
     }
 
@@ -246,6 +247,7 @@ impl Writer {
             key: new.key,
             space_key: new.space_key,
             payload_crc: new.payload_crc,
+            reserved: [0; 4],
         };
         self.buffer.extend_from_slice(&header.encode());
         self.buffer.extend_from_slice(new.payload);

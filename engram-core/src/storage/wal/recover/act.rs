@@ -11,16 +11,18 @@ use super::incidents::{damage_incident, header_incident, missing_incident, tail_
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
+use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::{Continue, Cut, LsnRange, go_on};
+use crate::storage::wal::plan::{Continue, Cut, Judgement, LsnRange, go_on};
 use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
-use crate::storage::wal::read::{HeaderRead, read_header};
+use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
+use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
-    BALLAST_NAME, FRAMES_START, FooterBuilder, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity,
+    BALLAST_NAME, FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, LSN_MAX,
     SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
@@ -102,7 +104,8 @@ impl Recovery {
 
     /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
     pub(super) fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
-        let keep = self.quarantine_damage(judged);
+        let mut keep = self.quarantine_damage(judged);
+        keep |= self.quarantine_tail(judged)?;
         self.repair_header(&judged.surveyed)?;
         let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;
@@ -176,7 +179,20 @@ impl Recovery {
 
     /// Writes a damaged header copy again from the good one.
     fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        for offset in self.quarantine_header(surveyed) {
+            let target = self.env.disk.open(&path, Open::Write)?;
+            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
+            target.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Copies the damaged copies of a header to the quarantine. Gives where those stand that are
+    /// there now.
+    fn quarantine_header(&mut self, surveyed: &Surveyed) -> Vec<u64> {
         let file = surveyed.name.file_name();
+        let mut kept_at = Vec::new();
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
             if !surveyed.header.bad[copy] {
                 continue;
@@ -190,23 +206,17 @@ impl Recovery {
                 salt: Some(surveyed.header.header.salt),
             };
             let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
-            let stays = kept.is_err();
-            if let Err(e) = &kept {
-                tracing::warn!(
+            match &kept {
+                Ok(_) => kept_at.push(offset),
+                Err(e) => tracing::warn!(
                     file,
                     cause = %e,
                     "the quarantine cannot be written; a damaged header stays where it is"
-                );
+                ),
             }
             self.note(header_incident(&self.env, surveyed, offset, kept.ok()));
-            if stays {
-                continue;
-            }
-            let target = self.env.disk.open(&self.env.wal_path(&file), Open::Write)?;
-            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
-            target.sync()?;
         }
-        Ok(())
+        kept_at
     }
 
     pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
@@ -232,6 +242,10 @@ impl Recovery {
             Continue::After { start } => {
                 apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
                 self.settle(&mut last)?;
+                // The footer was read, but its pages may never have reached the disk.
+                let footer = last.facts.footer.as_ref().map(|(offset, _)| *offset);
+                let (from, to) = (footer.unwrap_or(last.facts.sealed_end), last.facts.sealed_end);
+                self.write_again(&last.surveyed, from, to)?;
                 let new = NewSegment { start, ..NewSegment::default() };
                 self.new_segment(identity, &new)
             }
@@ -250,10 +264,7 @@ impl Recovery {
         let path = self.env.wal_path(&last.facts.name.file_name());
         let file = self.env.disk.open(&path, Open::Write)?;
         // The mark was read, but its page may never have reached the disk.
-        let mut mark = vec![0; usize::try_from(offset - mark_offset).unwrap_or(0)];
-        read_exact_at(file.as_ref(), &mut mark, mark_offset)?;
-        write_all_at(file.as_ref(), &mark, mark_offset)?;
-        file.sync()?;
+        self.write_again(&last.surveyed, mark_offset, offset)?;
         let active = Active {
             number: last.number,
             header: last.facts.header,
@@ -282,12 +293,18 @@ impl Recovery {
         cut: Cut,
     ) -> io::Result<Writer> {
         let mut keep = self.quarantine_damage(&last);
-        keep |= self.quarantine_tail(&last);
+        keep |= self.quarantine_tail(&last)?;
+        // A new segment of the same first LSN will take this file's place, header and all.
+        let goes = cut.start == last.facts.header.start;
+        if goes {
+            let bad = last.surveyed.header.bad.iter().filter(|bad| **bad).count();
+            keep |= self.quarantine_header(&last.surveyed).len() < bad;
+        }
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
+        let stay_in_place = keep && goes;
+        let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let survivors: Vec<&Fact> =
             contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
-        let stay_in_place = keep && cut.start == last.facts.header.start;
-        let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
         let mut new = NewSegment {
             start: cut.start,
             next_lsn: Some(cut.next_lsn),
@@ -327,7 +344,9 @@ impl Recovery {
                 self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
             last.facts.footer = None;
         }
-        self.repair_header(&last.surveyed)?;
+        if !goes {
+            self.repair_header(&last.surveyed)?;
+        }
         last.facts.frames.retain(|f| f.offset < cut.keep_end);
         let needs_rewrite = !last.judgement.damaged.is_empty();
         self.register(&last, needs_rewrite, keep);
@@ -338,35 +357,21 @@ impl Recovery {
     /// the file whose tail must stay. So the frames after H stay too: they are written again
     /// where they are, and synced; the new segment begins behind them.
     fn settle_in_place(&self, last: &Judged, cut: Cut) -> io::Result<Cut> {
-        let path = self.env.wal_path(&last.facts.name.file_name());
-        let file = self.env.disk.open(&path, Open::Write)?;
-        let length = usize::try_from(cut.copy_end - cut.copy_start).unwrap_or(usize::MAX);
-        let mut frames = vec![0; length];
-        read_exact_at(file.as_ref(), &mut frames, cut.copy_start)?;
-        write_all_at(file.as_ref(), &frames, cut.copy_start)?;
-        file.sync()?;
+        self.write_again(&last.surveyed, cut.copy_start, cut.copy_end)?;
         let first_skipped = cut.skipped.map_or(cut.next_lsn, |(first, _)| first);
         // Its own first LSN names the file that stays.
         let start = first_skipped.max(last.facts.header.start + 1);
         let next_lsn = cut.next_lsn.max(start);
-        let skipped = (start < next_lsn).then(|| (start, next_lsn - 1));
+        let skipped = (first_skipped < next_lsn).then(|| (first_skipped, next_lsn - 1));
         let keep_end = cut.copy_end.max(cut.keep_end);
         Ok(Cut { keep_end, start, copy_start: keep_end, copy_end: keep_end, skipped, next_lsn })
     }
 
-    /// Says whether the tail must stay in place.
-    fn quarantine_tail(&mut self, last: &Judged) -> bool {
-        let Some(start) = last.judgement.tail_start else { return false };
-        let file = last.facts.name.file_name();
-        let keep = Keep {
-            file: &file,
-            offset: start,
-            bytes: last.judgement.tail_end - start,
-            verdict: IncidentKind::Tail,
-            restorable: last.judgement.tail_lsns.clone(),
-            salt: Some(last.facts.header.salt),
-        };
-        let kept = self.quarantine.keep(last.surveyed.file.as_ref(), &keep);
+    /// Copies a tail to the quarantine. Says whether it must stay in place.
+    fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
+        let file = judged.facts.name.file_name();
+        let Some(keep) = self.tail_of(judged, &file)? else { return Ok(false) };
+        let kept = self.quarantine.keep(judged.surveyed.file.as_ref(), &keep);
         if let Err(e) = &kept {
             tracing::warn!(
                 file,
@@ -375,9 +380,58 @@ impl Recovery {
             );
         }
         let stays = kept.is_err();
-        let incident = tail_incident(&self.env, last, kept.ok());
+        let incident = tail_incident(&self.env, &keep, kept.ok());
         self.note(incident);
-        stays
+        Ok(stays)
+    }
+
+    /// The tail of a segment, if it is to be kept: of the last one, or of one that was cut and not
+    /// sealed, whose copy is missing since the quarantine could not be written then.
+    pub(super) fn tail_of<'a>(
+        &self,
+        judged: &Judged,
+        file: &'a str,
+    ) -> io::Result<Option<Keep<'a>>> {
+        let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
+        let salt = judged.facts.header.salt;
+        let cut_tail = cut_tail.filter(|_| judged.reseal.is_some());
+        let ((start, end), restorable) = if let &Some(start) = tail_start {
+            ((start, *tail_end), tail_lsns.clone())
+        } else if let Some((start, tail_end)) = cut_tail
+            && !self.quarantine.has_tail_of(file, salt)
+        {
+            let scanner = Scanner::new(salt, *end, LSN_MAX, start);
+            let source = Arc::clone(&judged.surveyed.file);
+            let mut reader = SpanReader::new(source, tail_end, scanner, true);
+            let mut lsns = Vec::new();
+            while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
+                if let Span::Frame(header) = item.span {
+                    lsns.push(header.lsn);
+                }
+            }
+            ((start, tail_end), lsns)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Keep {
+            file,
+            offset: start,
+            bytes: end - start,
+            verdict: IncidentKind::Tail,
+            restorable,
+            salt: Some(salt),
+        }))
+    }
+
+    /// Writes bytes where they were read, and syncs them. A process that died may have left them
+    /// unsynced, or failed to sync them: then they are called clean, and syncing alone does nothing.
+    fn write_again(&self, surveyed: &Surveyed, from: u64, to: u64) -> io::Result<()> {
+        let path = self.env.wal_path(&surveyed.name.file_name());
+        let file = self.env.disk.open(&path, Open::Write)?;
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
+        read_exact_at(file.as_ref(), &mut bytes, from)?;
+        write_all_at(file.as_ref(), &bytes, from)?;
+        file.sync()
     }
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.

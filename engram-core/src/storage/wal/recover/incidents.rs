@@ -1,9 +1,8 @@
 //! Incidents in words: what was hit, what was saved, what to do.
 
-use super::Judged;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::plan::{Loss, LsnRange, SegmentFacts, push_lsn};
-use crate::storage::wal::quarantine::incident_id;
+use crate::storage::wal::quarantine::{Keep, incident_id};
 use crate::storage::wal::report::{Incident, IncidentKind};
 use crate::storage::wal::segment::HEADER_COPY_BYTES;
 use crate::storage::wal::survey::Surveyed;
@@ -85,16 +84,14 @@ pub(super) fn header_incident(
     }
 }
 
-pub(super) fn tail_incident(env: &Env, judged: &Judged, name: Option<String>) -> Incident {
-    let file = judged.facts.name.file_name();
-    let offset = judged.judgement.tail_start.unwrap_or(0);
-    let bytes = judged.judgement.tail_end - offset;
+pub(super) fn tail_incident(env: &Env, tail: &Keep<'_>, name: Option<String>) -> Incident {
+    let Keep { file, offset, bytes, .. } = *tail;
     let mut lsns = Vec::new();
-    for &lsn in &judged.judgement.tail_lsns {
+    for &lsn in &tail.restorable {
         push_lsn(&mut lsns, lsn);
     }
     Incident {
-        id: incident_id(IncidentKind::Tail, &file, offset, bytes),
+        id: incident_id(IncidentKind::Tail, file, offset, bytes),
         at: env.clock.now(),
         verdict: IncidentKind::Tail,
         detail: format!(
@@ -102,9 +99,9 @@ pub(super) fn tail_incident(env: &Env, judged: &Judged, name: Option<String>) ->
              be synced: under durability `always` nobody was told that they were kept, so nothing \
              was lost; {} intact records among them can be brought back with `engram wal \
              quarantine restore`",
-            judged.judgement.tail_lsns.len()
+            tail.restorable.len()
         ),
-        file,
+        file: file.to_owned(),
         offset,
         bytes,
         lsns: lsns.into_iter().map(|(first, last)| [first, last]).collect(),

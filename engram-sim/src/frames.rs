@@ -1,0 +1,181 @@
+//! The log as bytes, read by nothing but its format: a second pair of eyes beside the engine's.
+
+use std::path::{Path, PathBuf};
+
+use engram_core::record::{self, Record};
+use engram_core::storage::wal::footer::Footer;
+use engram_core::storage::wal::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
+use engram_core::storage::wal::segment::{
+    FRAMES_START, FileName, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
+    SegmentName,
+};
+use engram_core::storage::wal::tiling::tile;
+
+use crate::disk::state::Image;
+
+/// Where the stores of simulations are.
+pub const DIR: &str = "/data";
+
+/// A frame whose two checksums are right.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Its file.
+    pub path: PathBuf,
+    /// Where it begins.
+    pub offset: usize,
+    /// Its header.
+    pub header: Header,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Its bytes, header and all.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        HEADER_BYTES + self.payload.len()
+    }
+
+    /// Whether two frames say the same, wherever they stand.
+    #[must_use]
+    pub fn same_record(&self, other: &Self) -> bool {
+        let (a, b) = (&self.header, &other.header);
+        (a.lsn, a.kind, a.codec, a.schema) == (b.lsn, b.kind, b.codec, b.schema)
+            && (a.key, a.space_key) == (b.key, b.space_key)
+            && self.payload == other.payload
+    }
+
+    /// Whether it is a change, not a mark.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.header.kind != Kind::MARK
+    }
+
+    /// What it says, if this version understands it.
+    #[must_use]
+    pub fn record(&self) -> Option<Record<'_>> {
+        record::decode(&self.header, &self.payload)
+    }
+}
+
+impl Segment {
+    /// The highest LSN that some valid frame, or the header, says was synced.
+    #[must_use]
+    pub fn horizon(&self) -> u64 {
+        let header = self.header.map_or(0, |header| header.synced);
+        self.frames.iter().map(|frame| frame.header.synced).fold(header, u64::max)
+    }
+
+    /// Where the torn tail begins, if this is the last segment: the first bad bytes that could
+    /// hold only what nobody was told is durable.
+    #[must_use]
+    pub fn tail_start(&self) -> Option<usize> {
+        let horizon = self.horizon();
+        let beyond = |&&at: &&usize| {
+            let before = self.frames.iter().rev().find(|frame| frame.offset < at);
+            let next = before.map_or(self.name.start, |frame| frame.header.lsn + 1);
+            let skipped = self.header.filter(|header| header.skips(next));
+            skipped.map_or(next, |header| header.skipped.1 + 1) > horizon
+        };
+        self.bad.iter().filter(|_| !self.sealed).find(beyond).copied()
+    }
+}
+
+/// One segment file.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its name.
+    pub name: SegmentName,
+    /// Its header, if a copy is right.
+    pub header: Option<SegmentHeader>,
+    /// Its valid frames, footers left out.
+    pub frames: Vec<Frame>,
+    /// Whether it ends in a footer that is right.
+    pub sealed: bool,
+    /// Where runs of bytes begin that are neither frames nor the zeros at the end.
+    pub bad: Vec<usize>,
+}
+
+/// The segments that make up the log, in order.
+#[must_use]
+pub fn segments(image: &Image) -> Vec<Segment> {
+    let wal = Path::new(DIR).join("wal");
+    let mut names = Vec::new();
+    for path in image.keys().filter(|path| path.parent() == Some(&wal)) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(FileName::Segment(name)) = FileName::parse(name) {
+            names.push(name);
+        }
+    }
+    let current = tile(names).current;
+    let mut all: Vec<Segment> =
+        current.iter().map(|name| segment(image, wal.join(name.file_name()), *name)).collect();
+    // What a segment holds from the next one's first LSN on is of a cut tail.
+    for (segment, next) in all.iter_mut().zip(current.iter().skip(1)) {
+        segment.frames.retain(|frame| frame.header.lsn < next.start);
+    }
+    all
+}
+
+/// All frames of the log, in order.
+#[must_use]
+pub fn frames(image: &Image) -> Vec<Frame> {
+    segments(image).into_iter().flat_map(|segment| segment.frames).collect()
+}
+
+fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
+    let bytes = image.get(&path).map(crate::disk::bytes::Bytes::to_vec).unwrap_or_default();
+    let header = HEADER_OFFSETS.into_iter().find_map(|offset| {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        match SegmentHeader::decode(bytes.get(at..at + HEADER_COPY_BYTES)?) {
+            HeaderCopy::Good(header) => Some(header),
+            _ => None,
+        }
+    });
+    let start = usize::try_from(FRAMES_START).unwrap_or(usize::MAX);
+    let salt = header.map(|header| header.salt).or_else(|| {
+        // The first frame tells it too.
+        Header::decode(bytes.get(start..)?).map(|header| header.salt)
+    });
+    let mut found =
+        Segment { path, name, header, frames: Vec::new(), sealed: false, bad: Vec::new() };
+    let Some(salt) = salt else { return found };
+    let mut at = start;
+    let mut next = name.start;
+    let mut in_bad = false;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let whole = Header::decode(rest).filter(|header| header.salt == salt).and_then(|header| {
+            let payload = rest.get(HEADER_BYTES..HEADER_BYTES + header.length as usize)?;
+            let in_place = header.lsn + u64::from(header.kind == Kind::FOOTER) >= next;
+            let right = frame::crc(payload) == header.payload_crc && in_place;
+            right.then(|| (header, payload.to_vec()))
+        });
+        let Some((header, payload)) = whole else {
+            if rest.iter().all(|&byte| byte == 0) {
+                break;
+            }
+            if !std::mem::replace(&mut in_bad, true) {
+                found.bad.push(at);
+            }
+            match memchr::memmem::find(&rest[1..], &MAGIC) {
+                Some(next) => at += 1 + next,
+                None => break,
+            }
+            continue;
+        };
+        if header.kind == Kind::FOOTER {
+            found.sealed = Footer::decode(&payload).is_some();
+            break;
+        }
+        in_bad = false;
+        next = header.lsn + 1;
+        let path = found.path.clone();
+        let bytes = HEADER_BYTES + payload.len();
+        found.frames.push(Frame { path, offset: at, header, payload });
+        at += bytes;
+    }
+    found
+}

@@ -1,0 +1,712 @@
+//! One run: a plan's acts, done to the real engine on a simulated disk, with the oracle beside.
+//!
+//! What must hold is in [`crate::law`]; this file only does what the plan says.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engram_core::disk::Disk;
+use engram_core::metrics::Metrics;
+use engram_core::sim::{self, Broken};
+use engram_core::store::{Drive, Pending, Scale};
+use engram_core::{Condition, Draft, Durability, Episode, Error, Options, Store, Timestamp};
+
+use crate::act::{Act, End, Hit, Plan, Put};
+use crate::dice::{Dice, SimClock, SimRng, mix};
+use crate::disk::bytes::Bytes;
+use crate::disk::state::{Chance, Chosen, Image, SECTOR, State};
+use crate::disk::{BrokenDisk, Faults, SimDisk, litter};
+use crate::figures::Figures;
+use crate::frames::{DIR, frames};
+use crate::model::{Change, Key, Model};
+use crate::tally::Tally;
+
+/// Sizes of a simulated log: a few frames fill a segment.
+pub const SCALE: Scale = Scale {
+    segment_bytes_min: 16 << 10,
+    step_bytes: 4 << 10,
+    garbage_bytes_min: 512,
+    active_garbage_bytes_min: 1024,
+};
+
+/// What did not hold, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The act, by its place in the plan.
+    pub act: usize,
+    /// What.
+    pub what: String,
+}
+
+/// What is broken on purpose, to see whether it is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sabotage {
+    /// The engine breaks a promise.
+    Engine(Broken),
+    /// The disk does.
+    Disk(BrokenDisk),
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) disk: SimDisk,
+    pub(crate) store: Option<Store>,
+    pub(crate) model: Model,
+    pub(crate) figures: Figures,
+    pub(crate) tally: Tally,
+    pub(crate) durable: bool,
+    /// Schemas known by the engine that runs, and by the next one.
+    pub(crate) version: u16,
+    next_version: u16,
+    plan: Plan,
+    metrics: Arc<Metrics>,
+    clock: Arc<SimClock>,
+    lives: u64,
+    sabotage: Option<Sabotage>,
+    trace: Option<fn(&str)>,
+    hits: Vec<(u64, Hit)>,
+    /// The files as they were when the last life began.
+    before: Image,
+    /// Faults of disks that are gone.
+    faults: Faults,
+    digest: u64,
+    /// Incidents known before this life began.
+    pub(crate) incidents: BTreeSet<String>,
+    /// LSNs that they name.
+    pub(crate) named: BTreeSet<u64>,
+    /// Counters of recovery, as they were at the last start.
+    pub(crate) counters: [u64; 4],
+}
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// What did not hold.
+pub fn run(plan: &Plan, sabotage: Option<Sabotage>, tally: &mut Tally) -> Result<u64, Violation> {
+    run_told(plan, sabotage, tally, None)
+}
+
+/// [`run`], with every act and every call of the disk told.
+///
+/// # Errors
+/// What did not hold.
+pub fn run_told(
+    plan: &Plan,
+    sabotage: Option<Sabotage>,
+    tally: &mut Tally,
+    trace: Option<fn(&str)>,
+) -> Result<u64, Violation> {
+    let mut world = World::new(plan, sabotage);
+    world.trace = trace;
+    world.sabotage();
+    let result = world.live();
+    sim::break_promise(None);
+    sim::set_schema(1);
+    world.end_disk();
+    let mut own = world.tally.clone();
+    own.add_faults(&world.faults);
+    tally.add(&own);
+    result.map(|()| world.digest)
+}
+
+impl World {
+    /// A world at its beginning.
+    #[must_use]
+    pub fn new(plan: &Plan, sabotage: Option<Sabotage>) -> Self {
+        let mut state = State::default();
+        if plan.legacy {
+            state = State::of(crate::legacy::image());
+        }
+        state.add_dir(std::path::Path::new(DIR));
+        let figures = Figures::default();
+        let metrics = Arc::new(Metrics::new(&figures));
+        let world = Self {
+            disk: SimDisk::new(state),
+            store: None,
+            model: Model::default(),
+            figures,
+            tally: Tally::default(),
+            durable: plan.durable,
+            version: 1,
+            next_version: 1,
+            plan: plan.clone(),
+            metrics,
+            clock: Arc::default(),
+            lives: 0,
+            sabotage,
+            trace: None,
+            hits: Vec::new(),
+            before: Image::new(),
+            faults: Faults::default(),
+            digest: 0,
+            incidents: BTreeSet::new(),
+            named: BTreeSet::new(),
+            counters: [0; 4],
+        };
+        world.sabotage();
+        world
+    }
+
+    fn sabotage(&self) {
+        self.disk.trace(self.trace);
+        match self.sabotage {
+            Some(Sabotage::Disk(broken)) => self.disk.break_promise(Some(broken)),
+            Some(Sabotage::Engine(broken)) => sim::break_promise(Some(broken)),
+            None => sim::break_promise(None),
+        }
+    }
+
+    fn live(&mut self) -> Result<(), Violation> {
+        let acts = self.plan.acts.clone();
+        let blame = |act: usize| move |what: String| Violation { act, what };
+        self.begin(&mut Dice::new(self.plan.seed), &[]).map_err(blame(0))?;
+        for (number, (seed, act)) in acts.iter().enumerate() {
+            self.disk.roll(mix(*seed));
+            if let Some(tell) = self.trace {
+                tell(&format!("act {number}: {act}"));
+            }
+            self.act(act, &mut Dice::new(*seed)).map_err(blame(number))?;
+            if self.disk.is_dead() {
+                let mut dice = Dice::new(mix(seed ^ 7));
+                let end = self.end_after_crash(&mut dice);
+                self.restart(end, &[], &mut dice).map_err(blame(number))?;
+            }
+        }
+        self.disk.heal();
+        self.disk.set_room(None);
+        let last = acts.len();
+        self.restart(End::Close, &[], &mut Dice::new(1)).map_err(blame(last))?;
+        self.hits.clear();
+        self.next_version = crate::replay::SCHEMA_NEWEST;
+        self.restart(End::Close, &[], &mut Dice::new(2)).map_err(blame(last))
+    }
+
+    fn end_after_crash(&self, dice: &mut Dice) -> End {
+        let loses = self.plan.kinds.contains(&crate::act::Kind::PowerLoss);
+        if loses && dice.per_mille(700) { End::PowerLoss } else { End::Kill }
+    }
+
+    fn act(&mut self, act: &Act, dice: &mut Dice) -> Result<(), String> {
+        self.tally.operations += 1;
+        match act {
+            Act::Put(put) => self.crowd(&[*put], dice, false),
+            Act::Crowd(puts) => self.crowd(puts, dice, true),
+            Act::Del { space, id } => {
+                let put = Put { space: *space, id: *id, ..FORGET };
+                self.crowd(&[put], dice, false)
+            }
+            Act::DelSpace { space } => self.forget_space(&space_name(*space)),
+            Act::Batch { space, count, bytes } => self.batch(*space, *count, *bytes, dice),
+            Act::Upkeep(turns) => {
+                let mut idle = false;
+                for _ in 0..*turns {
+                    idle = self.store.as_ref().is_none_or(|store| !store.stepper().upkeep());
+                    if idle {
+                        break;
+                    }
+                }
+                self.check_now(idle)
+            }
+            Act::Quiet => {
+                self.clock.pass(Duration::from_secs(dice.below(70)));
+                if let Some(store) = &self.store {
+                    store.stepper().quiet();
+                }
+                Ok(())
+            }
+            Act::Compact => self.compact(),
+            Act::Restart { end, again } => self.restart(*end, again, dice),
+            Act::CrashAt(n) => {
+                self.disk.crash_at(Some(u64::from(*n)));
+                Ok(())
+            }
+            Act::Trouble(op, n, trouble) => {
+                self.disk.plan(*op, u64::from(*n), *trouble);
+                Ok(())
+            }
+            Act::Room(kib) => {
+                self.disk.set_room(kib.map(|kib| u64::from(kib) << 10));
+                Ok(())
+            }
+            Act::Version(schema) => {
+                self.next_version = *schema;
+                Ok(())
+            }
+            Act::Damage(hit) => {
+                self.hits.push((dice.next(), *hit));
+                Ok(())
+            }
+        }
+    }
+
+    /// Changes by several callers. With `stepped`, the writer and the upkeep take turns.
+    fn crowd(&mut self, puts: &[Put], dice: &mut Dice, stepped: bool) -> Result<(), String> {
+        let Some(store) = self.store.clone() else { return Ok(()) };
+        let mut waiting = Vec::new();
+        for put in puts {
+            let key = key_of(put.space, put.id);
+            if put.forget {
+                let pending = store.forget(&key.0, &key.1, Condition::Any);
+                waiting.push((Change::Del(key), put, pending.map(Waiting::Forget)));
+                continue;
+            }
+            // An older version knows nothing of dimensions that a newer one defined.
+            let dimension = if self.version < 2 { 0 } else { put.dimension };
+            let draft = draft(put, dimension, dice);
+            let episode = expected(&draft)?;
+            let condition = if put.absent { Condition::Absent } else { Condition::Any };
+            let pending = store.remember(&key.0, draft, condition);
+            let change = Change::Put(key, Box::new(episode), self.version);
+            waiting.push((change, put, pending.map(Waiting::Remember)));
+        }
+        if stepped {
+            let stepper = store.stepper();
+            for _ in 0..200 {
+                let more = stepper.write();
+                if dice.per_mille(400) {
+                    let _idle = stepper.upkeep();
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        let mut failed_before = false;
+        for (change, put, pending) in waiting {
+            let expected = self.expect(&change, put.absent);
+            let (queued, outcome) = match pending {
+                Ok(Waiting::Remember(pending)) => (true, pending.wait().map(|done| done.lsn)),
+                Ok(Waiting::Forget(pending)) => (true, pending.wait().map(|done| done.lsn)),
+                Err(e) => (false, Err(e)),
+            };
+            self.outcome(change, outcome, queued, expected, &mut failed_before)?;
+        }
+        Ok(())
+    }
+
+    /// Why a change must be refused, by what callers know; `None` when it must not.
+    fn expect(&self, change: &Change, absent: bool) -> Option<&'static str> {
+        let now = self.model.now();
+        match change {
+            Change::Put(key, episode, _) => {
+                let given = u32::try_from(episode.embedding.len()).unwrap_or(u32::MAX);
+                let dimension = now.dimensions.get(&key.0);
+                if given > 0 && dimension.is_some_and(|&dimension| dimension != given) {
+                    return Some("dimension");
+                }
+                (absent && now.episodes.contains_key(key)).then_some("precondition")
+            }
+            Change::Del(key) => (!now.episodes.contains_key(key)).then_some("no episode"),
+            Change::DelSpace(space) => (!now.has_space(space)).then_some("no space"),
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        change: Change,
+        outcome: Result<u64, Error>,
+        queued: bool,
+        expected: Option<&'static str>,
+        failed_before: &mut bool,
+    ) -> Result<(), String> {
+        let told = match outcome {
+            Ok(lsn) => {
+                self.acknowledged(change, lsn, expected)?;
+                return Ok(());
+            }
+            Err(Error::Poisoned { .. }) => {
+                *failed_before = true;
+                if queued {
+                    self.model.doubt(change);
+                }
+                return Ok(());
+            }
+            Err(Error::DiskFull { .. }) => {
+                *failed_before = true;
+                return self.may_be_full();
+            }
+            Err(Error::Dimension { .. }) => "dimension",
+            Err(Error::Precondition { .. }) => "precondition",
+            Err(Error::NoEpisode { .. }) => "no episode",
+            Err(Error::NoSpace { .. }) => "no space",
+            Err(e) => return Err(format!("a change was refused: {e}")),
+        };
+        // A change before it in the batch may have failed after this one was decided.
+        if expected == Some(told) || *failed_before {
+            return Ok(());
+        }
+        Err(format!("a change was refused ({told}), by what callers know it must be {expected:?}"))
+    }
+
+    fn acknowledged(
+        &mut self,
+        change: Change,
+        lsn: u64,
+        expected: Option<&'static str>,
+    ) -> Result<(), String> {
+        self.tally.acknowledged += 1;
+        if let Some(why) = expected {
+            // What a lost forget had covered may still be forgotten once more.
+            if !matches!(change, Change::Del(_)) || !self.tally.damaged() {
+                return Err(format!("a change was made that must be refused ({why}): {change:?}"));
+            }
+        }
+        if lsn <= self.model.highest_lsn {
+            let highest = self.model.highest_lsn;
+            return Err(format!("LSN {lsn} was given again: {highest} was seen before"));
+        }
+        if self.disk.log_sync_failed() && !self.is_durable(lsn) {
+            return Err(format!("LSN {lsn} was acknowledged after a failed sync"));
+        }
+        if self.model.in_doubt() {
+            return Err(format!("LSN {lsn} was acknowledged behind a change that failed"));
+        }
+        self.model.acknowledge(change, lsn, self.durable);
+        Ok(())
+    }
+
+    /// Whether a frame would outlive a power loss that spares nothing unsynced.
+    fn is_durable(&self, lsn: u64) -> bool {
+        let durable = self.disk.state().after_crash(&mut Chosen::new(&[]));
+        frames(&durable.image()).iter().any(|frame| frame.header.lsn == lsn)
+    }
+
+    fn may_be_full(&self) -> Result<(), String> {
+        let full = self.disk.is_bounded() || self.disk.faults().enospc > 0;
+        if full { Ok(()) } else { Err("refused for want of room, and there is room".into()) }
+    }
+
+    fn forget_space(&mut self, space: &str) -> Result<(), String> {
+        let Some(store) = self.store.clone() else { return Ok(()) };
+        let change = Change::DelSpace(space.to_owned());
+        let expected = self.expect(&change, false);
+        let pending = store.forget_space(space);
+        let queued = pending.is_ok();
+        let outcome = pending.and_then(Pending::wait).map(|done| done.lsn);
+        self.outcome(change, outcome, queued, expected, &mut false)
+    }
+
+    fn batch(&mut self, space: u8, count: u8, bytes: u16, dice: &mut Dice) -> Result<(), String> {
+        let Some(store) = self.store.clone() else { return Ok(()) };
+        let puts = (0..count).map(|id| Put { space, id, bytes, forget: false, ..FORGET });
+        let drafts: Vec<Draft> = puts.map(|put| draft(&put, 0, dice)).collect();
+        let name = space_name(space);
+        let mut changes = Vec::new();
+        for (id, draft) in (0..count).zip(&drafts) {
+            let episode = Box::new(expected(draft)?);
+            changes.push(Change::Put(key_of(space, id), episode, self.version));
+        }
+        let drafts = drafts.into_iter().map(Ok).collect();
+        let pending = match store.remember_batch(&name, drafts, Condition::Any) {
+            Ok(pending) => pending,
+            Err(Error::Poisoned { .. }) => return Ok(()),
+            Err(e) => return Err(format!("a batch was refused: {e}")),
+        };
+        match pending.wait() {
+            Ok(done) => {
+                let refused: Vec<usize> = done.rejected.iter().map(|(index, _)| *index).collect();
+                for (_, e) in &done.rejected {
+                    match e {
+                        Error::DiskFull { .. } => self.may_be_full()?,
+                        e => return Err(format!("an episode of a batch was refused: {e}")),
+                    }
+                }
+                let mut kept = changes.into_iter().enumerate();
+                let kept = kept.by_ref().filter(|(index, _)| !refused.contains(index));
+                let kept: Vec<Change> = kept.map(|(_, change)| change).collect();
+                if kept.len() != done.accepted {
+                    return Err(format!("{} accepted, {} not refused", done.accepted, kept.len()));
+                }
+                // A definition of the space may take an LSN, so only the ends are told.
+                let last = done.last_lsn.unwrap_or(0);
+                let count = kept.len() as u64;
+                for (number, change) in kept.into_iter().enumerate() {
+                    let lsn = (last + 1 + number as u64).saturating_sub(count);
+                    self.acknowledged(change, lsn, None)?;
+                }
+                Ok(())
+            }
+            Err(Error::Poisoned { .. }) => {
+                changes.into_iter().for_each(|change| self.model.doubt(change));
+                Ok(())
+            }
+            Err(Error::DiskFull { .. }) => self.may_be_full(),
+            Err(e) => Err(format!("a batch was refused: {e}")),
+        }
+    }
+
+    fn compact(&mut self) -> Result<(), String> {
+        let Some(store) = self.store.clone() else { return Ok(()) };
+        match store.compact_from_memory() {
+            Ok(stats) => crate::law::compacted(&stats)?,
+            // Whatever went wrong, the memory is as it was.
+            Err(Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned { .. }) => {}
+            Err(e @ Error::Damaged { .. }) if !self.tally.damaged() => {
+                return Err(format!("compaction found damage where there is none: {e}"));
+            }
+            Err(Error::Damaged { .. }) => {}
+            Err(e) => return Err(format!("compaction failed: {e}")),
+        }
+        self.check_now(true)
+    }
+
+    /// Ends this life, and begins another.
+    fn restart(&mut self, end: End, again: &[u8], dice: &mut Dice) -> Result<(), String> {
+        let mut end = end;
+        if let Some(store) = self.store.take() {
+            self.model.synced(store.wal().synced_lsn);
+            if end == End::Close {
+                match store.close() {
+                    Ok(()) => {
+                        let synced = store.wal().synced_lsn;
+                        if store.poisoned_by().is_none() {
+                            self.model.synced(synced);
+                        }
+                    }
+                    Err(_) if self.disk.is_dead() => end = self.end_after_crash(dice),
+                    Err(_) => {}
+                }
+            }
+            if end != End::Close {
+                self.disk.kill();
+            }
+            drop(store);
+        }
+        self.tally.crashes += u64::from(end != End::Close);
+        self.next_disk(end, dice);
+        self.begin(dice, again)
+    }
+
+    fn end_disk(&mut self) {
+        self.digest = mix(self.digest ^ self.disk.digest());
+        self.faults.add(self.disk.faults());
+    }
+
+    /// The disk as the next life finds it.
+    fn next_disk(&mut self, end: End, dice: &mut Dice) {
+        self.end_disk();
+        let (room, planned) = (self.disk.capacity(), self.disk.take_planned());
+        let mut state = self.disk.state();
+        if end == End::PowerLoss {
+            let old = if dice.per_mille(300) { litter(&self.before) } else { Vec::new() };
+            let kept_per_mille = [0, 500, 500, 900, 1000][dice.index(5)];
+            let mut chance = Chance { dice, kept_per_mille, litter: &old };
+            state = state.after_crash(&mut chance);
+        }
+        self.disk = SimDisk::new(state);
+        self.disk.set_capacity(room);
+        self.disk.plan_again(planned);
+        self.disk.roll(dice.next());
+        self.sabotage();
+    }
+
+    fn options(&mut self) -> Options {
+        self.lives += 1;
+        Options {
+            segment_bytes: self.plan.segment_bytes,
+            compact_automatically: self.plan.automatic,
+            recovery_threads: 1,
+            durability: if self.durable {
+                Durability::Always
+            } else {
+                Durability::Interval(Duration::from_micros(50))
+            },
+            scale: SCALE,
+            drive: Drive::Steps,
+            disk: Arc::new(self.disk.clone()) as Arc<dyn Disk>,
+            clock: Arc::clone(&self.clock) as Arc<dyn engram_core::clock::Clock>,
+            rng: Arc::new(SimRng::new(mix(self.plan.seed ^ self.lives))),
+            metrics: Arc::clone(&self.metrics),
+            ..Options::default()
+        }
+    }
+
+    /// Opens the store, as often as it takes, and holds what it says to the laws.
+    fn begin(&mut self, dice: &mut Dice, again: &[u8]) -> Result<(), String> {
+        self.version = self.next_version;
+        sim::set_schema(self.version);
+        let hits = std::mem::take(&mut self.hits);
+        let mut start = self.prepare(&hits)?;
+        let mut troubles = again.iter();
+        for _ in 0..20 {
+            let crash = troubles.next().copied();
+            self.disk.crash_at(crash.map(u64::from));
+            let image = self.disk.image();
+            let with = self.options();
+            let opened = Store::open(DIR, with);
+            if self.disk.is_dead() {
+                drop(opened);
+                self.tally.crashes += 1;
+                self.tally.crashes_in_recovery += 1;
+                let end = self.end_after_crash(dice);
+                self.next_disk(end, dice);
+                start.interrupted = true;
+                continue;
+            }
+            self.disk.crash_at(None);
+            match opened {
+                Ok(store) => {
+                    self.store = Some(store);
+                    let result = self.check_start(&start, &image);
+                    self.before = self.disk.image();
+                    return result;
+                }
+                Err(e) => {
+                    self.refused(&e, &start)?;
+                    start.interrupted = true;
+                    // Somebody helps: the device is well again, there is room, and what was
+                    // damaged beyond repair comes from a backup.
+                    self.disk.heal();
+                    self.disk.set_room(None);
+                    if start.account.headless {
+                        self.restore(&mut start)?;
+                    } else {
+                        self.next_disk(End::Kill, dice);
+                    }
+                }
+            }
+        }
+        Err("the store does not open, and nothing is wrong with the disk".into())
+    }
+
+    /// Files as they were before they were hit.
+    fn restore(&mut self, start: &mut crate::law::Start) -> Result<(), String> {
+        let mut state = self.disk.state();
+        for (path, bytes) in std::mem::take(&mut start.hit) {
+            state.replace(&path, bytes);
+        }
+        self.end_disk();
+        self.disk = SimDisk::new(state);
+        self.sabotage();
+        *start = self.prepare(&[])?;
+        start.interrupted = true;
+        Ok(())
+    }
+
+    /// Hits bytes at rest. Gives the files that were hit, as they were.
+    pub(crate) fn hit(&mut self, hits: &[(u64, Hit)]) -> Vec<(PathBuf, Bytes)> {
+        let mut state = self.disk.state();
+        state.settle();
+        let mut were = Vec::new();
+        for (seed, hit) in hits {
+            let mut dice = Dice::new(*seed);
+            let files: Vec<PathBuf> = state.image().into_keys().collect();
+            let logs: Vec<&PathBuf> =
+                files.iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).collect();
+            let path = if !logs.is_empty() && dice.per_mille(850) {
+                logs[dice.index(logs.len())].clone()
+            } else {
+                files[dice.index(files.len())].clone()
+            };
+            let Some(bytes) = state.image().get(&path).cloned().filter(|b| !b.is_empty()) else {
+                continue;
+            };
+            let place = place_to_hit(&bytes, &mut dice);
+            let old = self.before.get(&path);
+            let Some((at, new)) = damaged(&bytes, place, *hit, old, &mut dice) else { continue };
+            if bytes.reads(at, &new) {
+                continue;
+            }
+            were.push((path.clone(), bytes));
+            state.overwrite(&path, at, &new);
+            self.tally.hits += 1;
+        }
+        self.end_disk();
+        let (room, planned) = (self.disk.capacity(), self.disk.take_planned());
+        self.disk = SimDisk::new(state);
+        self.disk.set_capacity(room);
+        self.disk.plan_again(planned);
+        self.sabotage();
+        were
+    }
+}
+
+const FORGET: Put = Put { space: 0, id: 0, bytes: 0, dimension: 0, absent: false, forget: true };
+
+enum Waiting {
+    Remember(Pending<engram_core::store::Remembered>),
+    Forget(Pending<engram_core::store::Forgotten>),
+}
+
+/// Somewhere in the used part, mostly: the zeros behind it are many, and say little.
+fn place_to_hit(bytes: &Bytes, dice: &mut Dice) -> usize {
+    let all = bytes.to_vec();
+    let used = all.iter().rposition(|&byte| byte != 0).map_or(all.len(), |at| at + 1);
+    let start = 8192;
+    if used > start && dice.per_mille(850) {
+        start + dice.index(used - start)
+    } else if dice.per_mille(800) {
+        dice.index(used)
+    } else {
+        dice.index(all.len())
+    }
+}
+
+fn damaged(
+    bytes: &Bytes,
+    place: usize,
+    hit: Hit,
+    old: Option<&Bytes>,
+    dice: &mut Dice,
+) -> Option<(usize, Vec<u8>)> {
+    let sector = place / SECTOR * SECTOR;
+    let length = SECTOR.min(bytes.len() - sector);
+    let mut new = vec![0; length];
+    match hit {
+        Hit::Flip => {
+            let mut byte = [0];
+            bytes.read(place, &mut byte);
+            return Some((place, vec![byte[0] ^ 1 << dice.below(8)]));
+        }
+        Hit::Zero => {}
+        Hit::Misdirected => {
+            let from = dice.index(bytes.len()) / SECTOR * SECTOR;
+            bytes.read(from, &mut new);
+        }
+        Hit::Stale => drop(old?.read(sector, &mut new)),
+    }
+    Some((sector, new))
+}
+
+/// The name of a space.
+#[must_use]
+pub fn space_name(number: u8) -> String {
+    format!("s{number}")
+}
+
+/// Space and id by their numbers.
+#[must_use]
+pub fn key_of(space: u8, id: u8) -> Key {
+    (space_name(space), format!("e{id}"))
+}
+
+/// An episode to remember, of text that no other has.
+#[must_use]
+pub fn draft(put: &Put, dimension: u8, dice: &mut Dice) -> Draft {
+    let mut what = format!("{:x} ", dice.next());
+    let wanted = usize::from(put.bytes).max(1);
+    while what.len() < wanted {
+        what.push_str("and so on ");
+    }
+    what.truncate(wanted);
+    let second = 1_700_000_000 + i64::try_from(dice.below(1000)).unwrap_or(0);
+    Draft {
+        id: Some(key_of(put.space, put.id).1),
+        what,
+        when: Timestamp::from_second(second).ok(),
+        who: if dice.per_mille(200) { vec!["Ann".into()] } else { Vec::new() },
+        embedding: (0..dimension).map(|n| f32::from(n) - 0.5).collect(),
+        ..Draft::default()
+    }
+}
+
+/// What a draft must be read back as.
+///
+/// # Errors
+/// A draft that breaks a limit: a mistake of the simulator.
+pub fn expected(draft: &Draft) -> Result<Episode, String> {
+    draft.clone().check(Timestamp::UNIX_EPOCH, String::new).map_err(|e| e.to_string())
+}

@@ -218,7 +218,7 @@ fn dump_segment(
             Span::Bad { bytes, header } => {
                 describe(&file, offset, bytes, header.as_ref(), "damaged")
             }
-            Span::Stale { bytes } => describe(&file, offset, bytes, None, "stale"),
+            Span::Stale { bytes, .. } => describe(&file, offset, bytes, None, "stale"),
         };
         let verdict = if offset >= tail { "tail".to_owned() } else { dump.verdict.clone() };
         each(FrameDump { verdict, ..dump })?;

@@ -1,10 +1,12 @@
 //! The log as bytes, read by nothing but its format: a second pair of eyes beside the engine's.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use engram_core::record::{self, Record};
-use engram_core::storage::wal::footer::Footer;
+use engram_core::storage::wal::footer::{Footer, Listed};
 use engram_core::storage::wal::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
+use engram_core::storage::wal::recover::lost_header;
 use engram_core::storage::wal::segment::{
     FRAMES_START, FileName, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
     SegmentName,
@@ -92,6 +94,8 @@ pub struct Segment {
     pub header: Option<SegmentHeader>,
     /// Its valid frames, footers left out.
     pub frames: Vec<Frame>,
+    /// Headers of frames that are lost, as a footer lists them or where only a payload was hit.
+    pub ghosts: Vec<(usize, Header)>,
     /// Whether it ends in a footer that is right.
     pub sealed: bool,
     /// Where runs of bytes begin that are neither frames nor the zeros at the end.
@@ -139,23 +143,34 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
         // The first frame tells it too.
         Header::decode(bytes.get(start..)?).map(|header| header.salt)
     });
-    let mut found =
-        Segment { path, name, header, frames: Vec::new(), sealed: false, bad: Vec::new() };
+    let mut found = Segment {
+        path,
+        name,
+        header,
+        frames: Vec::new(),
+        ghosts: Vec::new(),
+        sealed: false,
+        bad: Vec::new(),
+    };
     let Some(salt) = salt else { return found };
     let mut at = start;
-    let mut next = name.start;
     let mut in_bad = false;
+    let mut listed = Vec::new();
     while at < bytes.len() {
         let rest = &bytes[at..];
         let whole = Header::decode(rest).filter(|header| header.salt == salt).and_then(|header| {
             let payload = rest.get(HEADER_BYTES..HEADER_BYTES + header.length as usize)?;
-            let in_place = header.lsn + u64::from(header.kind == Kind::FOOTER) >= next;
-            let right = frame::crc(payload) == header.payload_crc && in_place;
-            right.then(|| (header, payload.to_vec()))
+            let in_place = header.kind != Kind::FOOTER || ends_here(payload, at);
+            let right = frame::crc(payload) == header.payload_crc;
+            (right && in_place && header.lsn >= name.start.saturating_sub(1))
+                .then(|| (header, payload.to_vec()))
         });
         let Some((header, payload)) = whole else {
             if rest.iter().all(|&byte| byte == 0) {
                 break;
+            }
+            if let Some(header) = Header::decode(rest).filter(|header| header.salt == salt) {
+                found.ghosts.push((at, header));
             }
             if !std::mem::replace(&mut in_bad, true) {
                 found.bad.push(at);
@@ -167,15 +182,51 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
             continue;
         };
         if header.kind == Kind::FOOTER {
-            found.sealed = Footer::decode(&payload).is_some();
+            let footer = Footer::decode(&payload);
+            found.sealed = footer.is_some();
+            listed = footer.map(|footer| footer.frames).unwrap_or_default();
             break;
         }
         in_bad = false;
-        next = header.lsn + 1;
         let path = found.path.clone();
         let bytes = HEADER_BYTES + payload.len();
         found.frames.push(Frame { path, offset: at, header, payload });
         at += bytes;
     }
+    found.frames = rising(found.frames);
+    let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
+    let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
+    let mut ghosts: Vec<(usize, Header)> = unlisted.collect();
+    for Listed { offset, lsn, kind, key } in listed {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        ghosts.push((at, lost_header(kind, lsn, key)));
+    }
+    ghosts.retain(|(_, header)| !there.contains(&header.lsn));
+    found.ghosts = ghosts;
     found
+}
+
+/// Whether a footer lists no frame behind itself.
+fn ends_here(payload: &[u8], at: usize) -> bool {
+    let last = Footer::decode(payload).and_then(|footer| Some(footer.frames.last()?.offset));
+    last.is_none_or(|last| last < at as u64)
+}
+
+/// The most of these frames whose LSNs rise: those that are left out stand in a wrong place.
+fn rising(frames: Vec<Frame>) -> Vec<Frame> {
+    let mut chains: Vec<(usize, Option<usize>)> = Vec::new();
+    for (at, frame) in frames.iter().enumerate() {
+        let lower = (0..at).filter(|&other| frames[other].header.lsn < frame.header.lsn);
+        let before = lower.max_by_key(|&other| chains[other].0);
+        chains.push((before.map_or(1, |other| chains[other].0 + 1), before));
+    }
+    let longest = chains.iter().map(|chain| chain.0).max();
+    let mut next = chains.iter().position(|chain| Some(chain.0) == longest);
+    let mut kept = BTreeSet::new();
+    while let Some(at) = next {
+        kept.insert(at);
+        next = chains[at].1;
+    }
+    let numbered = frames.into_iter().enumerate();
+    numbered.filter(|(at, _)| kept.contains(at)).map(|(_, frame)| frame).collect()
 }

@@ -49,7 +49,7 @@ impl World {
     /// it, and works out what recovery must make of the rest.
     pub(crate) fn prepare(&mut self, hits: &[(u64, Hit)]) -> Result<Start, String> {
         let whole = self.disk.image();
-        let mut before = account(&whole, &[], self.version);
+        let mut before = account(&whole, self.version);
         if !legacy::is_waiting(&whole) {
             let admitted = self.model.admits(&before.memory);
             admitted.map_err(|why| format!("1, 3, 7: the log on disk is wrong: {why}"))?;
@@ -67,7 +67,7 @@ impl World {
             start.lost = lost(&whole, &start.hurt);
             let tail = lsns(before.tail.iter());
             start.lost.retain(|lost| !tail.contains(&lost.frame.header.lsn));
-            before = account(&start.hurt, &start.lost, self.version);
+            before = account(&start.hurt, self.version);
         }
         start.account = before;
         Ok(start)
@@ -99,8 +99,7 @@ impl World {
         image: &Image,
     ) -> Result<(), String> {
         let again = start.interrupted && start.hit.is_empty();
-        let mut expected =
-            if again { account(image, &[], self.version) } else { start.account.clone() };
+        let mut expected = if again { account(image, self.version) } else { start.account.clone() };
         if legacy::is_waiting(image) {
             expected.memory.episodes.extend(legacy::episodes());
         } else if again {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engram_core::record::Record;
 use engram_core::sim;
-use engram_core::storage::wal::frame::{HEADER_BYTES, Header, Kind};
+use engram_core::storage::wal::frame::{Header, Kind};
 
 use crate::disk::state::Image;
 use crate::frames::{Frame, Segment, segments};
@@ -38,14 +38,12 @@ pub struct Lost {
     pub witnessed: bool,
     /// It stood in a rewritten segment that lost its footer: its LSN is not known any more.
     pub unnumbered: bool,
-    /// Its kind and key can still be told, so that a forget still forgets.
-    pub known: bool,
 }
 
-/// Reads the log in an image, after damage that destroyed `lost`. This thread's engine is
-/// afterwards of the version that knows schemas up to `version`.
+/// Reads the log in an image. This thread's engine is afterwards of the version that knows schemas
+/// up to `version`.
 #[must_use]
-pub fn account(image: &Image, lost: &[Lost], version: u16) -> Account {
+pub fn account(image: &Image, version: u16) -> Account {
     let mut all = segments(image);
     let mut account = Account {
         headless: all.iter().any(|segment| segment.header.is_none()),
@@ -56,10 +54,13 @@ pub fn account(image: &Image, lost: &[Lost], version: u16) -> Account {
     {
         let split = last.frames.partition_point(|frame| frame.offset < start);
         account.tail = last.frames.split_off(split);
+        last.ghosts.retain(|(at, _)| *at < start);
     }
+    let ghosts = all.iter().flat_map(|segment| &segment.ghosts).map(|(_, header)| *header);
+    let forgets: Vec<Header> = ghosts.filter(|header| is_forget(header.kind)).collect();
     account.kept = all.into_iter().flat_map(|segment| segment.frames).collect();
     sim::set_schema(SCHEMA_NEWEST);
-    account.memory = remembered(&account.kept, lost);
+    account.memory = remembered(&account.kept, &forgets);
     sim::set_schema(version);
     account
 }
@@ -80,17 +81,9 @@ pub fn lost(before: &Image, after: &Image) -> Vec<Lost> {
             let sealed = now.is_some_and(|now| now.sealed);
             let is_last = last.as_ref() == Some(&segment.path);
             let below = now.is_some_and(|now| frame.header.lsn <= now.horizon());
-            let header_right = after.get(&segment.path).is_some_and(|bytes| {
-                let mut header = [0; HEADER_BYTES];
-                bytes.read(frame.offset, &mut header);
-                Header::decode(&header) == Some(frame.header)
-            });
-            let in_tail = is_last
-                && now.and_then(Segment::tail_start).is_some_and(|start| frame.offset >= start);
             lost.push(Lost {
                 witnessed: sealed || !is_last || below,
                 unnumbered: segment.name.rewritten.is_some() && !sealed,
-                known: sealed || (header_right && !in_tail),
                 frame,
             });
         }
@@ -98,18 +91,17 @@ pub fn lost(before: &Image, after: &Image) -> Vec<Lost> {
     lost
 }
 
-fn remembered(frames: &[Frame], lost: &[Lost]) -> Memory {
-    let forgets = lost.iter().filter(|lost| lost.known && is_forget(lost.frame.header.kind));
-    let mut all: Vec<(&Frame, bool)> = frames.iter().map(|frame| (frame, true)).collect();
-    all.extend(forgets.map(|lost| (&lost.frame, false)));
-    all.sort_by_key(|(frame, _)| frame.header.lsn);
+fn remembered(frames: &[Frame], forgets: &[Header]) -> Memory {
+    let mut all: Vec<(Header, Option<Record<'_>>)> =
+        frames.iter().map(|frame| (frame.header, frame.record())).collect();
+    all.extend(forgets.iter().map(|header| (*header, None)));
+    all.sort_by_key(|(header, _)| header.lsn);
     let mut memory = Memory::default();
-    // Key-only forgets name nothing but a hash.
+    // Forgets that were lost name nothing but a hash.
     let mut names: BTreeMap<u64, (String, String)> = BTreeMap::new();
     let mut spaces: BTreeMap<u64, String> = BTreeMap::new();
-    for (frame, _) in &all {
-        let Frame { header, .. } = frame;
-        match (header.kind, frame.record()) {
+    for (header, record) in all {
+        match (header.kind, record) {
             (Kind::REMEMBER, Some(Record::Remember(remember))) => {
                 let key = (remember.space.to_owned(), remember.id.to_owned());
                 let Some((episode, _)) = remember.episode() else { continue };
@@ -128,8 +120,7 @@ fn remembered(frames: &[Frame], lost: &[Lost]) -> Memory {
                 }
             }
             (Kind::FORGET_SPACE, _) => {
-                let key = if header.space_key == 0 { header.key } else { header.space_key };
-                if let Some(space) = spaces.get(&key) {
+                if let Some(space) = spaces.get(&header.space_key) {
                     memory.episodes.retain(|key, _| key.0 != *space);
                     memory.dimensions.remove(space);
                 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engram_core::disk::Disk;
+use engram_core::inspect;
 use engram_core::metrics::Metrics;
 use engram_core::sim::{self, Broken};
 use engram_core::store::{Drive, Pending, Scale};
@@ -535,6 +536,7 @@ impl World {
             let crash = troubles.next().copied();
             self.disk.crash_at(crash.map(u64::from));
             let image = self.disk.image();
+            self.tell_log();
             let with = self.options();
             let opened = Store::open(DIR, with);
             if self.disk.is_dead() {
@@ -570,6 +572,19 @@ impl World {
             }
         }
         Err("the store does not open, and nothing is wrong with the disk".into())
+    }
+
+    /// Tells what the engine will find in the log.
+    fn tell_log(&self) {
+        let Some(tell) = self.trace else { return };
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(self.disk.state()));
+        let told = inspect::dump(&disk, std::path::Path::new(DIR), &mut |frame| {
+            tell(&format!("       {frame:?}"));
+            Ok(())
+        });
+        if let Err(e) = told {
+            tell(&format!("       {e}"));
+        }
     }
 
     /// Files as they were before they were hit.

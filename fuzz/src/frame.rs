@@ -7,9 +7,7 @@ use engram_core::Timestamp;
 use engram_core::record::{self, Record};
 use engram_core::storage::wal::footer::{Footer, FooterBuilder, Listed};
 use engram_core::storage::wal::frame::{self, Codec, HEADER_BYTES, Header, Kind, MAGIC};
-use engram_core::storage::wal::segment::{
-    FileName, HEADER_COPY_BYTES, HeaderCopy, SegmentHeader,
-};
+use engram_core::storage::wal::segment::{FileName, HEADER_COPY_BYTES, HeaderCopy, SegmentHeader};
 
 use crate::meter::Bound;
 

@@ -67,6 +67,14 @@ struct Floor {
     needed: bool,
 }
 
+/// Frames of a key that nothing shows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Orphans {
+    copies: u32,
+    /// The number of their space.
+    space: u32,
+}
+
 #[derive(Debug, Default)]
 struct Space {
     name: Box<str>,
@@ -121,7 +129,7 @@ pub struct Directory {
     tombs: KeyMap<Tomb>,
     /// Frames in the log of keys that have neither an entry nor a tombstone above them: older
     /// versions of what was lost to damage, and kinds that this version does not know.
-    orphans: KeyMap<u32>,
+    orphans: KeyMap<Orphans>,
     spaces: Vec<Space>,
     space_by_key: KeyMap<u32>,
     usage: HashMap<u32, Usage>,

@@ -9,7 +9,7 @@
 //! A frame is dropped only for a named, durable reason; one that nothing explains is kept.
 //! Deliberately absent: when to run ([`crate::store::policy`]), and waiting.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ pub struct Compaction {
     revived: VecDeque<Header>,
     unexplained: Vec<u64>,
     damage: bool,
+    /// By input, where frames stand that belong elsewhere.
+    misplaced: HashMap<u32, Vec<u64>>,
     stats: CompactionStats,
     begun: Duration,
     phase: Phase,
@@ -161,6 +163,7 @@ impl Compaction {
             revived: VecDeque::new(),
             unexplained: Vec::new(),
             damage: false,
+            misplaced: HashMap::new(),
             stats,
             phase: Phase::Examine(0),
         })
@@ -246,6 +249,7 @@ impl Compaction {
         let surveyed = self.surveyed(input)?;
         let (facts, _) = scan(&self.env, &surveyed, false, &RecoveryProgress::default())?;
         let judgement = judge(&facts, surveyed.position);
+        self.misplaced.insert(input.number, facts.misplaced.clone());
         let file = input.name.file_name();
         for loss in &judgement.damaged {
             self.damage = true;
@@ -291,7 +295,9 @@ impl Compaction {
         } else {
             let surveyed = self.surveyed(&input)?;
             let header = &input.header;
-            let scanner = Scanner::new(header.salt, header.start, input.end, FRAMES_START);
+            let misplaced = self.misplaced.remove(&input.number).unwrap_or_default();
+            let scanner =
+                Scanner::new(header.salt, header.start, input.end, FRAMES_START).without(misplaced);
             let (file, bytes) = (surveyed.file, surveyed.file_bytes);
             Box::new(SpanReader::new(file, bytes, scanner, false))
         };

@@ -109,6 +109,16 @@ fn by_number(facts: &SegmentFacts, position: Position, judgement: &mut Judgement
         (before, end) = (frame.lsn, frame.end());
     }
     let mut behind: Vec<Loss> = runs.collect();
+    let lacks = |next_start| next_lsn(facts, before) < next_start;
+    let room = facts.file_bytes.saturating_sub(end);
+    if let Position::Followed { next_start, cut: None } = position
+        && behind.is_empty()
+        && room > 0
+        && lacks(next_start)
+    {
+        // The log went on in another file, so this one was finished: its zeros were frames.
+        behind.push(Loss::of(end, room));
+    }
     let last = match position {
         Position::Followed { next_start, cut } if cut.is_some() || !behind.is_empty() => {
             cut.unwrap_or(next_start).saturating_sub(1)

@@ -8,6 +8,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use super::bytes::wide;
+use super::footer::Footer;
 use super::frame::{self, HEADER_BYTES, Header, Kind, MAGIC, PAYLOAD_BYTES_MAX};
 use crate::sim::{Broken, broken};
 
@@ -27,6 +28,8 @@ pub enum Span {
     Stale {
         /// How many bytes are passed over.
         bytes: u64,
+        /// The LSN, if it is one of this segment's, out of its place.
+        lsn: Option<u64>,
     },
     /// Zeros up to the end of the file.
     End,
@@ -54,6 +57,8 @@ pub struct Scanner {
     salt: u64,
     /// LSNs that may stand here.
     lsns: (u64, u64),
+    /// Where frames stand that belong elsewhere, in order.
+    misplaced: Vec<u64>,
     last_lsn: u64,
     /// Where the next span begins.
     offset: u64,
@@ -80,7 +85,22 @@ impl Scanner {
     #[must_use]
     pub fn new(salt: u64, first: u64, last: u64, offset: u64) -> Self {
         let last_lsn = first.saturating_sub(1);
-        Self { salt, lsns: (first, last), last_lsn, offset, gap: None, zeros: None, sealed: false }
+        Self {
+            salt,
+            lsns: (first, last),
+            misplaced: Vec::new(),
+            last_lsn,
+            offset,
+            gap: None,
+            zeros: None,
+            sealed: false,
+        }
+    }
+
+    /// The same, where frames at these offsets (in order) are known to belong elsewhere.
+    #[must_use]
+    pub fn without(self, misplaced: Vec<u64>) -> Self {
+        Self { misplaced, ..self }
     }
 
     /// The offset that the window given to [`Scanner::next`] must begin at.
@@ -129,48 +149,79 @@ impl Scanner {
         match window.get(HEADER_BYTES..whole) {
             None if !at_end => Step::Need(whole),
             Some(payload) if frame::crc(payload) == header.payload_crc => {
-                let offset = self.offset;
-                self.offset = self.offset.saturating_add(bytes);
-                Step::Found { offset, span: Span::Stale { bytes } }
+                self.pass(bytes, Span::Stale { bytes, lsn: None })
             }
             _ => self.begin_gap(window, at_end),
         }
     }
 
     fn frame(&mut self, header: Header, window: &[u8], at_end: bool) -> Step {
-        let offset = self.offset;
         let bytes = header.frame_bytes();
         let whole = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let Some(payload) = window.get(HEADER_BYTES..whole) else {
-            if !at_end {
-                return Step::Need(whole);
-            }
-            let bytes = wide(window.len());
-            self.offset = self.offset.saturating_add(bytes);
-            return Step::Found { offset, span: Span::Bad { bytes, header: Some(header) } };
-        };
-        self.offset = self.offset.saturating_add(bytes);
-        if !self.in_place(&header) {
-            return Step::Found { offset, span: Span::Stale { bytes } };
+        let payload = window.get(HEADER_BYTES..whole);
+        if payload.is_none() && !at_end {
+            return Step::Need(whole);
+        }
+        let right = payload.is_some_and(|payload| frame::crc(payload) == header.payload_crc)
+            || payload.is_some() && broken(Broken::PayloadChecksumIgnored);
+        let elsewhere =
+            right && payload.is_some_and(|payload| self.ends_elsewhere(&header, payload));
+        if elsewhere
+            || !self.in_place(&header)
+            || self.misplaced.binary_search(&self.offset).is_ok()
+        {
+            // Its length tells something only if the whole frame is here, from wherever it came.
+            let lsn = self.in_range(&header).then_some(header.lsn);
+            return match right {
+                true => self.pass(bytes, Span::Stale { bytes, lsn }),
+                false => self.begin_gap(window, at_end),
+            };
+        }
+        if !right {
+            // A header that was written to the wrong place claims bytes that are not its own.
+            let claimed = window.get(..whole).unwrap_or(window);
+            let own = self.next_own(claimed);
+            let bytes = wide(own.unwrap_or(claimed.len()));
+            return self.pass(bytes, Span::Bad { bytes, header: Some(header) });
         }
         if header.kind == Kind::FOOTER {
             self.sealed = true;
         } else {
             self.last_lsn = header.lsn;
         }
-        let right = frame::crc(payload) == header.payload_crc;
-        if !(right || broken(Broken::PayloadChecksumIgnored)) {
-            return Step::Found { offset, span: Span::Bad { bytes, header: Some(header) } };
-        }
-        Step::Found { offset, span: Span::Frame(header) }
+        self.pass(bytes, Span::Frame(header))
+    }
+
+    fn pass(&mut self, bytes: u64, span: Span) -> Step {
+        let offset = self.offset;
+        self.offset = offset.saturating_add(bytes);
+        Step::Found { offset, span }
+    }
+
+    /// Whether a footer lists frames behind itself, so that it is not the end of these.
+    fn ends_elsewhere(&self, header: &Header, payload: &[u8]) -> bool {
+        let footer = Footer::decode(payload).filter(|_| header.kind == Kind::FOOTER);
+        let last = footer.and_then(|footer| footer.frames.last().map(|listed| listed.offset));
+        last.is_some_and(|last| last >= self.offset)
+    }
+
+    /// Where in `bytes`, behind their front, a header of this segment begins.
+    fn next_own(&self, bytes: &[u8]) -> Option<usize> {
+        memchr::memmem::find_iter(bytes, &MAGIC).filter(|&at| at > 0).find(|&at| {
+            let header = bytes.get(at..).and_then(Header::decode);
+            header.is_some_and(|header| self.believes(&header) && self.in_range(&header))
+        })
     }
 
     /// LSNs rise, and stay in the segment's range.
     fn in_place(&self, header: &Header) -> bool {
-        if header.kind == Kind::FOOTER {
-            return header.lsn >= self.last_lsn && header.lsn <= self.lsns.1;
-        }
-        header.lsn > self.last_lsn && header.lsn >= self.lsns.0 && header.lsn <= self.lsns.1
+        let least = self.last_lsn.saturating_add(u64::from(header.kind != Kind::FOOTER));
+        header.lsn >= least && self.in_range(header)
+    }
+
+    fn in_range(&self, header: &Header) -> bool {
+        let first = self.lsns.0.saturating_sub(u64::from(header.kind == Kind::FOOTER));
+        (first..=self.lsns.1).contains(&header.lsn)
     }
 
     fn begin_gap(&mut self, window: &[u8], at_end: bool) -> Step {
@@ -189,7 +240,7 @@ impl Scanner {
                 // Seen only in part: keep it at the front of the next window.
                 return self.advance_gap(gap, window, candidate, HEADER_BYTES);
             }
-            if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_place(&h))
+            if Header::decode(header_bytes).is_some_and(|h| self.believes(&h) && self.in_range(&h))
             {
                 return self.end_gap(gap, self.offset.saturating_add(wide(candidate)));
             }
@@ -372,7 +423,7 @@ mod tests {
             [frame_of(1, SALT, b"a"), frame_of(9, 5, b"old"), frame_of(2, SALT, b"b")].concat();
         let spans = scan(&bytes, 4096);
         assert_eq!(lsns(&spans), [1, 2]);
-        assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67 })));
+        assert!(spans.iter().any(|(_, span)| matches!(span, Span::Stale { bytes: 67, .. })));
         let repeated = [frame_of(5, SALT, b"a"), frame_of(5, SALT, b"b")].concat();
         assert!(matches!(scan(&repeated, 4096)[1].1, Span::Stale { .. }));
     }
@@ -405,7 +456,8 @@ mod tests {
         let mut hit = frame_of(2, SALT, b"hit");
         hit[20] ^= 1;
         let last = frame_of(3, SALT, b"c");
-        let (stale, bad) = (Span::Stale { bytes: 67 }, |bytes| Span::Bad { bytes, header: None });
+        let stale = Span::Stale { bytes: 67, lsn: None };
+        let bad = |bytes| Span::Bad { bytes, header: None };
         let mut long = Header::decode(&foreign).unwrap();
         long.length = u32::MAX;
         let long = [long.encode().to_vec(), b"old".to_vec()].concat();

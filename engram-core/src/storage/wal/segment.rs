@@ -243,10 +243,10 @@ impl FileName {
             [start, end, generation] => SegmentName { start, rewritten: Some((end, generation)) },
             _ => return None,
         };
-        // LSNs begin at 1, and a range is of some of them.
-        let (start, end) = (parsed.start, parsed.rewritten.map_or(parsed.start, |(end, _)| end));
+        // One name a segment: no sign, no zero too many. LSNs begin at 1, and a range is of some of them.
+        let start = parsed.start;
+        let end = parsed.rewritten.map_or(start, |(end, _)| end);
         let holds_some = 0 < start && start <= end && end <= LSN_MAX;
-        // One name a segment: no sign, no zero too many.
         (holds_some && parsed.file_name() == name).then_some(Self::Segment(parsed))
     }
 }

@@ -13,7 +13,7 @@ use super::env::Env;
 use super::footer::{Footer, digest_step};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
-use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
+use super::plan::{self, FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::scan::{Scanner, Span};
 use super::segment::{
@@ -438,9 +438,36 @@ pub fn scan(
     tolerant: bool,
     progress: &RecoveryProgress,
 ) -> Result<(SegmentFacts, Contents)> {
+    let (facts, contents, strays) = scan_without(env, segment, tolerant, progress, Vec::new())?;
+    if strays.is_empty() {
+        return Ok((facts, contents));
+    }
+    // A write to the wrong place: a frame that is whole and stands before others of lower LSN would
+    // cost all of these. Most of them are right, so the fewest that disagree with the rest go.
+    let mut all: Vec<(u64, u64)> = facts.frames.iter().map(|f| (f.offset, f.lsn)).collect();
+    all.extend(&strays);
+    all.sort_unstable();
+    let misplaced = plan::out_of_order(&all);
+    if misplaced.iter().copied().eq(strays.iter().map(|&(offset, _)| offset)) {
+        return Ok((SegmentFacts { misplaced, ..facts }, contents));
+    }
+    let again = scan_without(env, segment, tolerant, progress, misplaced.clone());
+    again.map(|(facts, contents, _)| (SegmentFacts { misplaced, ..facts }, contents))
+}
+
+/// Reads one segment without the frames at some offsets. Gives what stands out of its place, too:
+/// where, and its LSN.
+fn scan_without(
+    env: &Env,
+    segment: &Surveyed,
+    tolerant: bool,
+    progress: &RecoveryProgress,
+    misplaced: Vec<u64>,
+) -> Result<(SegmentFacts, Contents, Vec<(u64, u64)>)> {
+    let mut strays = Vec::new();
     let header = segment.header.header;
     let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
-    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START);
+    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START).without(misplaced);
     let mut reader =
         SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, tolerant);
     let mut facts = SegmentFacts {
@@ -453,6 +480,7 @@ pub fn scan(
         sealed_end: 0,
         synced: header.synced.max(header.start.saturating_sub(1)),
         unreadable: Vec::new(),
+        misplaced: Vec::new(),
     };
     let mut contents = Contents::default();
     let mut reported = 0;
@@ -477,7 +505,8 @@ pub fn scan(
             Span::Bad { bytes, header } => {
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Bad, header });
             }
-            Span::Stale { bytes } => {
+            Span::Stale { bytes, lsn } => {
+                strays.extend(lsn.map(|lsn| (offset, lsn)));
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
             }
             Span::End => {}
@@ -491,7 +520,7 @@ pub fn scan(
     progress.bytes_done.fetch_add(segment.file_bytes.saturating_sub(reported), Ordering::Relaxed);
     facts.unreadable = reader.unreadable;
     note_unreadable_end(&mut facts, segment.position);
-    Ok((facts, contents))
+    Ok((facts, contents, strays))
 }
 
 /// Blocks that the device did not give read as zeros; behind the last frame they would pass for

@@ -1,7 +1,7 @@
 //! How each kind of frame changes the directory.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::{Directory, Entry, Floor, Tomb, earliest, index};
+use super::{Directory, Entry, Floor, Orphans, Tomb, earliest, index};
 use crate::record::{Instant, Known};
 use crate::storage::wal::frame::Header;
 use crate::storage::wal::knowledge::{Applied, Place};
@@ -50,7 +50,8 @@ impl Directory {
             copies: 1,
             undecodable: understood.is_none().then_some((header.kind, header.schema)),
         };
-        entry.copies = entry.copies.saturating_add(self.orphans.remove(&key).unwrap_or(0));
+        entry.copies =
+            entry.copies.saturating_add(self.orphans.remove(&key).unwrap_or_default().copies);
         let mut replaced = false;
         if let Some(&slot) = self.by_key.get(&key) {
             if self.slot(slot).is_some_and(|old| old.lsn >= lsn) {
@@ -89,7 +90,7 @@ impl Directory {
             older = tomb.older;
         }
         if let Some(orphans) = self.orphans.remove(&header.key) {
-            older = older.saturating_add(orphans);
+            older = older.saturating_add(orphans.copies);
             self.older_versions_forgotten(since);
         }
         let mut forgotten = 0;
@@ -148,6 +149,7 @@ impl Directory {
                 self.kill(entry.place, since);
             }
         }
+        self.orphans.retain(|_, orphans| orphans.space != number);
         let covered: Vec<(u64, Place)> = self
             .tombs
             .iter()
@@ -183,14 +185,14 @@ impl Directory {
 
     /// Counts a frame of a kind that this version does not know: a later forget must outlive it.
     pub(super) fn count_unknown(&mut self, header: &Header) {
-        self.count_physical(header.space_key, "");
+        let space = self.count_physical(header.space_key, "");
         if self.floor_over(header).is_some() {
             self.count_under_floor(header.space_key);
         } else if let Some(tomb) = self.tombs.get_mut(&header.key).filter(|t| t.lsn > header.lsn) {
             tomb.older = tomb.older.saturating_add(1);
         } else {
-            let orphans = self.orphans.entry(header.key).or_default();
-            *orphans = orphans.saturating_add(1);
+            let orphans = self.orphans.entry(header.key).or_insert(Orphans { copies: 0, space });
+            orphans.copies = orphans.copies.saturating_add(1);
         }
     }
 

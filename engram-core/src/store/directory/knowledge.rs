@@ -1,7 +1,7 @@
 //! What the directory tells compaction: each frame's fate, and where the kept ones went.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::{Directory, earliest, index};
+use super::{Directory, Orphans, earliest, index};
 use crate::record::Known;
 use crate::sim::{Broken, broken};
 use crate::storage::wal::frame::{Header, Kind};
@@ -206,7 +206,8 @@ impl Knowledge for Directory {
             if let Some(entry) = self.take_slot(slot) {
                 self.by_key.remove(&entry.key);
                 if entry.copies > 1 {
-                    self.orphans.insert(entry.key, entry.copies.saturating_sub(1));
+                    let copies = entry.copies.saturating_sub(1);
+                    self.orphans.insert(entry.key, Orphans { copies, space: entry.space });
                 }
                 lsns.push(entry.lsn);
             }
@@ -233,8 +234,8 @@ impl Directory {
         {
             entry.copies = entry.copies.saturating_sub(1);
         } else if let Some(orphans) = self.orphans.get_mut(&key) {
-            *orphans = orphans.saturating_sub(1);
-            if *orphans == 0 {
+            orphans.copies = orphans.copies.saturating_sub(1);
+            if orphans.copies == 0 {
                 self.orphans.remove(&key);
             }
         }

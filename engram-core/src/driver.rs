@@ -362,6 +362,8 @@ impl Shared {
         if !writer.has_spare() || !writer.trim.is_empty() {
             self.wake_maintenance();
         } else if !self.maintenance_armed.swap(true, Ordering::AcqRel) {
+            // As in `wake_writer`.
+            drop(lock(&self.orders));
             self.maintain.notify_one();
         }
     }

@@ -14,12 +14,13 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
-use engram_core::{Condition, Error, ErrorKind, Options, Store};
+use engram_core::{Condition, Durability, Error, ErrorKind, Options, Store};
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread;
 
-use race::world::{again, all, found, keep, settle, start, text};
+use race::world::{again, all, found, keep, settle, start, text, until};
 use race::{disk, explore, options};
 use support::disk::{Image, Unsynced};
 use support::{DIR, contents, draft};
@@ -181,5 +182,21 @@ fn over_the_ends_of_segments_and_a_close_each_change_is_kept_or_refused() {
             }
         }
         assert_eq!(before.len(), kept);
+    });
+}
+
+#[test]
+fn what_an_interval_leaves_is_synced_when_everybody_is_quiet() {
+    explore(|| {
+        let disk = disk(&Image::new());
+        let durability = Durability::Interval(Duration::from_hours(1));
+        let store = Store::open(DIR, Options { durability, ..options(&disk) }).unwrap();
+        for version in 0..3 {
+            let lsn = keep(&store, "e", version).unwrap().lsn;
+            if thread_rng().gen_bool(0.5) {
+                until("the idle log is synced", || store.wal().synced_lsn >= lsn);
+            }
+        }
+        until("the idle log is synced", || store.wal().synced_lsn == store.wal().head_lsn);
     });
 }

@@ -179,10 +179,14 @@ impl Upkeep {
         if orders.closing || orders.look || !orders.compact.is_empty() {
             return;
         }
+        // Disarmed before the look: a batch that the look misses wakes us.
+        self.shared.maintenance_armed.swap(false, Ordering::AcqRel);
         let batches = self.shared.batches.load(Ordering::Relaxed);
         let changed = batches != self.looked_at;
         self.looked_at = batches;
-        self.shared.maintenance_armed.store(changed, Ordering::Release);
+        if changed {
+            self.shared.maintenance_armed.store(true, Ordering::Release);
+        }
         let waiting = self.requested.is_some() || self.shared.state() != WalState::Ready;
         let pause = if changed || waiting { MAINTENANCE_EVERY } else { MAINTENANCE_IDLE };
         drop(

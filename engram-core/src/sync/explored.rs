@@ -8,11 +8,14 @@ use shuttle::sync::MutexGuard;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 
-/// One wait in so many times out; the others end by a notification only. So whoever is woken by
-/// nothing but its own timeout is found: as a deadlock.
+/// A shorter pause is a beat, and ends by itself: at a moment of the scheduler's choice.
+const BEAT_MAX: Duration = Duration::from_secs(1);
+
+/// A longer one is a safety net. One in so many times out; the others end by a notification
+/// only, so that who is woken by nothing but the net is found.
 const TIMES_OUT_ONE_IN: u32 = 4;
 
-/// A condition variable without a clock: a timeout comes when the scheduler likes, or never.
+/// A condition variable without a clock.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(Arc<shuttle::sync::Condvar>);
 
@@ -48,9 +51,10 @@ impl Condvar {
     pub(crate) fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,
-        _: Duration,
+        pause: Duration,
     ) -> Waited<'a, T> {
-        let alarm = thread_rng().gen_ratio(1, TIMES_OUT_ONE_IN).then(|| Alarm::set(&self.0));
+        let ends = pause < BEAT_MAX || thread_rng().gen_ratio(1, TIMES_OUT_ONE_IN);
+        let alarm = ends.then(|| Alarm::set(&self.0));
         let waited = self.0.wait(guard);
         let timed_out = WaitTimeoutResult(alarm.is_some_and(Alarm::off));
         match waited {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use engram_core::storage::wal::knowledge::Usage;
 use engram_core::store::ListQuery;
+use engram_core::store::policy::{Bounds, View, next_job, seal_early};
 use engram_core::{Condition, Error, Options, Store};
+use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread;
 
-use super::world::{again, all, found, half_dead, keep, settle, start, version};
+use super::world::{again, all, found, half_dead, keep, settle, start, until, version};
 use super::{disk, explore, options};
 use crate::support::{DIR, contents};
 
@@ -174,5 +177,50 @@ fn whoever_asks_for_compaction_is_answered_in_a_close_too() {
         let store = again(&disk);
         assert!(store.incidents().is_empty());
         assert_eq!(contents(&store), before);
+    });
+}
+
+/// Whether the policy would have compaction run.
+fn is_due(store: &Store) -> bool {
+    let usage = |live, dead| Usage { live, dead, forgotten_since: None };
+    let status = store.wal();
+    let views: Vec<View> = (0u32..)
+        .zip(&status.segments)
+        .map(|(number, segment)| View {
+            number,
+            first_lsn: segment.first_lsn,
+            last_lsn: segment.last_lsn,
+            eligible: segment.sealed,
+            needs_rewrite: false,
+            bytes: segment.bytes,
+            usage: usage(segment.live_bytes, segment.dead_bytes),
+        })
+        .collect();
+    let bounds = Bounds {
+        segment_bytes_max: 16 << 10,
+        garbage_bytes_min: 1 << 10,
+        active_garbage_bytes_min: 1 << 10,
+        forgotten_before: 0,
+        everything: None,
+    };
+    let active = views.iter().find(|view| !view.eligible);
+    let seal = active.is_some_and(|view| seal_early(view.usage, status.live_bytes, &bounds));
+    seal || next_job(&views, &bounds).is_some()
+}
+
+#[test]
+fn garbage_goes_by_itself_when_everybody_is_quiet() {
+    let image = half_dead();
+    explore(move || {
+        let disk = disk(&image);
+        let own = Options { compact_automatically: true, ..options(&disk) };
+        let store = Store::open(DIR, own).unwrap();
+        for id in ["e0", "e2"] {
+            keep(&store, id, 1).unwrap();
+            if thread_rng().gen_bool(0.5) {
+                until("compaction did what is due", || !is_due(&store));
+            }
+        }
+        until("compaction did what is due", || !is_due(&store));
     });
 }

@@ -66,3 +66,14 @@ pub fn half_dead() -> Image {
         store.forget("s", "e5", Condition::Any).unwrap().wait().unwrap();
     })
 }
+
+/// Waits for what others do, for so long that they must have done it.
+pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    for _ in 0..5_000 {
+        if happened() {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("never happened: {what}");
+}

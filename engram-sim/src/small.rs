@@ -16,7 +16,8 @@ use crate::act::{Act, End, Kind, Plan, Put};
 use crate::dice::{Dice, mix};
 use crate::disk::SimDisk;
 use crate::disk::state::{Chosen, Fate, State};
-use crate::model::Model;
+use crate::legacy;
+use crate::model::{Change, Model};
 use crate::tally::Tally;
 use crate::world::World;
 
@@ -140,12 +141,26 @@ impl Workload {
         for (number, act) in before_that.iter().enumerate() {
             world.act(act, &mut Dice::new(number as u64))?;
         }
-        let model = world.model.clone();
-        if let Some(last) = &last {
+        let before = if let Some(last) = &last {
+            let before = world.model.clone();
             world.disk.watch();
             world.act(last, &mut Dice::new(before_that.len() as u64))?;
+            before
+        } else {
+            self.before_the_first_start()
+        };
+        Crashes::new(world, &before).all()
+    }
+
+    /// What callers know of a memory that never ran: a take-over may end or not.
+    fn before_the_first_start(&self) -> Model {
+        let mut model = Model::default();
+        if self.first == First::Legacy {
+            for (key, known) in legacy::episodes() {
+                model.doubt(Change::Put(key, Box::new(known.episode), known.schema));
+            }
         }
-        Crashes::new(world, model).all()
+        model
     }
 
     fn story(&self, what: &str) -> String {
@@ -192,10 +207,10 @@ struct Crashes<'a> {
 }
 
 impl<'a> Crashes<'a> {
-    fn new(world: &'a mut World, before: Model) -> Self {
+    fn new(world: &'a mut World, before: &Model) -> Self {
         let states = world.disk.snapshots();
         let mut during = world.model.clone();
-        during.promise_only(&before);
+        during.promise_only(before);
         let models = [during, world.model.clone()];
         world.disk.kill();
         world.store = None;

@@ -14,5 +14,6 @@ mod legacy;
 pub mod model;
 pub mod replay;
 pub mod shrink;
+pub mod small;
 pub mod tally;
 pub mod world;

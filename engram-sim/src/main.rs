@@ -10,7 +10,7 @@ use clap::Parser;
 use engram_sim::act::{Kind, Plan};
 use engram_sim::shrink::shrink;
 use engram_sim::tally::Tally;
-use engram_sim::world;
+use engram_sim::{small, world};
 
 /// Runs the engine over bad disks, and holds it to its promises.
 #[derive(Debug, Parser)]
@@ -36,6 +36,10 @@ struct Args {
     /// Threads; each runs seeds of its own.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Run all workloads of up to so many operations with all their crashes (or, with --seed, the
+    /// one of that number).
+    #[arg(long)]
+    small: Option<u32>,
     /// Stop after so many violations.
     #[arg(long, default_value_t = 3)]
     violations_max: u64,
@@ -88,6 +92,12 @@ impl Campaign<'_> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(depth) = args.small {
+        let tell = |line: &str| println!("{line}");
+        let tally = small::campaign(depth, args.seed, args.jobs, args.violations_max, tell);
+        println!("{tally}");
+        return if tally.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let begun = Instant::now();
     let fresh = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

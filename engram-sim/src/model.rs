@@ -137,6 +137,16 @@ impl Model {
         self.history.push((change, 0));
     }
 
+    /// The same changes, with no more promised than before them.
+    pub fn promise_only(&mut self, before: &Self) {
+        if self.base == before.base {
+            self.sure = before.sure;
+            self.promised_lsn = before.promised_lsn;
+        } else {
+            self.clone_from(before);
+        }
+    }
+
     /// Whether some change's end is not known.
     #[must_use]
     pub fn in_doubt(&self) -> bool {

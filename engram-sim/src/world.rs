@@ -191,7 +191,7 @@ impl World {
         if loses && dice.per_mille(700) { End::PowerLoss } else { End::Kill }
     }
 
-    fn act(&mut self, act: &Act, dice: &mut Dice) -> Result<(), String> {
+    pub(crate) fn act(&mut self, act: &Act, dice: &mut Dice) -> Result<(), String> {
         self.tally.operations += 1;
         match act {
             Act::Put(put) => self.crowd(&[*put], dice, false),
@@ -527,7 +527,7 @@ impl World {
     }
 
     /// Opens the store, as often as it takes, and holds what it says to the laws.
-    fn begin(&mut self, dice: &mut Dice, again: &[u8]) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, dice: &mut Dice, again: &[u8]) -> Result<(), String> {
         self.version = self.next_version;
         sim::set_schema(self.version);
         let hits = std::mem::take(&mut self.hits);

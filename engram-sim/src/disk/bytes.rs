@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::dice::mix;
+
 const PAGE: usize = 4096;
 
 type Page = [u8; PAGE];
@@ -79,6 +81,19 @@ impl Bytes {
             done += some.len();
         }
         self.len = self.len.max(end);
+    }
+
+    /// A digest of length and bytes.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut digest = self.len as u64;
+        for (number, page) in self.pages.iter().enumerate() {
+            if let Some(page) = page {
+                let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &page[..]);
+                digest = mix(digest ^ checksum).wrapping_add(number as u64);
+            }
+        }
+        digest
     }
 
     /// Cuts or grows to a length; what is new reads as zeros.

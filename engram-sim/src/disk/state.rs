@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bytes::Bytes;
-use crate::dice::Dice;
+use crate::dice::{Dice, mix};
 
 /// What a disk writes whole or not at all.
 pub const SECTOR: usize = 512;
@@ -327,6 +327,19 @@ impl State {
         for change in synced {
             change.apply(&mut self.durable_names);
         }
+    }
+
+    /// A digest of the files as a program sees them, and of what a later crash may take.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut digest = mix(self.changes.len() as u64);
+        for (path, &inode) in &self.names {
+            let name = crc_fast::crc32_iscsi(path.as_os_str().as_encoded_bytes());
+            let inode = &self.inodes[inode];
+            digest = mix(digest ^ u64::from(name) << 32 ^ inode.dirty.len() as u64);
+            digest = mix(digest ^ inode.cache.digest());
+        }
+        digest
     }
 
     /// How many unsynced changes a crash would decide about.

@@ -201,7 +201,7 @@ struct Crashes<'a> {
     /// What callers know before the operation, and behind it.
     models: [Model; 2],
     named: std::collections::BTreeSet<u64>,
-    incidents: std::collections::BTreeSet<String>,
+    known: Vec<engram_core::storage::wal::report::Incident>,
     states: Vec<State>,
     seen: HashSet<u64>,
 }
@@ -214,8 +214,8 @@ impl<'a> Crashes<'a> {
         let models = [during, world.model.clone()];
         world.disk.kill();
         world.store = None;
-        let (named, incidents) = (world.named.clone(), world.incidents.clone());
-        Self { world, models, named, incidents, states, seen: HashSet::new() }
+        let (named, known) = (world.named.clone(), world.known.clone());
+        Self { world, models, named, known, states, seen: HashSet::new() }
     }
 
     fn all(&mut self) -> Result<(), String> {
@@ -291,7 +291,7 @@ impl<'a> Crashes<'a> {
         world.disk = SimDisk::new(state);
         world.model = self.models[usize::from(is_last)].clone();
         world.named.clone_from(&self.named);
-        world.incidents.clone_from(&self.incidents);
+        world.known.clone_from(&self.known);
         world.begin(&mut Dice::new(world.tally.crashes), again)?;
         Ok(world.disk.changing_calls())
     }

@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -164,18 +163,22 @@ impl Workload {
     }
 
     fn story(&self, what: &str) -> String {
-        let mut text = match self.first {
-            First::Empty => "A new memory".to_owned(),
-            First::Legacy => "A memory taken over from v0.1.0".to_owned(),
-            First::Garbage => "A memory with dead frames in sealed segments".to_owned(),
-        };
+        let (number, depth) = (self.number, self.acts.len());
+        format!("{self}\n{what}\nAgain: engram-sim --small {depth} --seed {number}")
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.first {
+            First::Empty => "A new memory",
+            First::Legacy => "A memory taken over from v0.1.0",
+            First::Garbage => "A memory with dead frames in sealed segments",
+        })?;
         for (number, act) in self.acts.iter().enumerate() {
-            let _never_fails = write!(text, "\n{:>3}. {act}", number + 1);
+            write!(f, "\n{:>3}. {act}", number + 1)?;
         }
-        let number = self.number;
-        let _never_fails =
-            write!(text, "\n{what}\nAgain: engram-sim --small {} --seed {number}", self.acts.len());
-        text
+        Ok(())
     }
 }
 

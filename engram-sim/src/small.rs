@@ -5,7 +5,7 @@
 //! an operation that is not the last is that of a shorter workload. Deliberately absent: bad
 //! calls of the disk and damage at rest, which [`crate::world`] draws.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +26,7 @@ pub const EXHAUSTIVE_CHANGES_MAX: usize = 6;
 pub const DRAWN_COMBINATIONS: u64 = 8;
 /// One crash of so many has its recovery cut short too, at each of its changing calls.
 pub const NESTED_ONE_OF: u64 = 16;
-/// After one crash of so many the memory is used further.
+/// After one crash of so many the memory is used further, and after another power is lost.
 pub const USED_ONE_OF: u64 = 8;
 /// The most operations of a workload that the numbers of workloads allow for.
 pub const DEPTH_MAX: u32 = 12;
@@ -203,8 +203,7 @@ struct Crashes<'a> {
     world: &'a mut World,
     /// What callers know before the operation, and behind it.
     models: [Model; 2],
-    named: std::collections::BTreeSet<u64>,
-    incidents: std::collections::BTreeSet<String>,
+    named: BTreeSet<u64>,
     states: Vec<State>,
     seen: HashSet<u64>,
 }
@@ -217,8 +216,8 @@ impl<'a> Crashes<'a> {
         let models = [during, world.model.clone()];
         world.disk.kill();
         world.store = None;
-        let (named, incidents) = (world.named.clone(), world.incidents.clone());
-        Self { world, models, named, incidents, states, seen: HashSet::new() }
+        let named = world.named.clone();
+        Self { world, models, named, states, seen: HashSet::new() }
     }
 
     fn all(&mut self) -> Result<(), String> {
@@ -273,6 +272,11 @@ impl<'a> Crashes<'a> {
             let used = self.use_further();
             used.map_err(|what| format!("{ended}, and the memory is used further.\n{what}"))?;
         }
+        if number % USED_ONE_OF == 1 {
+            // What was shown once stays.
+            let lost = self.lose_power();
+            lost.map_err(|what| format!("{ended}, and after recovery power is lost.\n{what}"))?;
+        }
         if !number.is_multiple_of(NESTED_ONE_OF) {
             return Ok(());
         }
@@ -294,7 +298,6 @@ impl<'a> Crashes<'a> {
         world.disk = SimDisk::new(state);
         world.model = self.models[usize::from(is_last)].clone();
         world.named.clone_from(&self.named);
-        world.incidents.clone_from(&self.incidents);
         world.begin(&mut Dice::new(world.tally.crashes), again)?;
         Ok(world.disk.changing_calls())
     }
@@ -303,6 +306,11 @@ impl<'a> Crashes<'a> {
         let dice = &mut Dice::new(self.world.tally.crashes);
         self.world.act(&put(3, SMALL_BYTES), dice)?;
         self.world.act(&Act::Upkeep(40), dice)
+    }
+
+    fn lose_power(&mut self) -> Result<(), String> {
+        let dice = &mut Dice::new(self.world.tally.crashes);
+        self.world.act(&Act::Restart { end: End::PowerLoss, again: Vec::new() }, dice)
     }
 }
 

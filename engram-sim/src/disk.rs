@@ -320,6 +320,11 @@ impl SimDisk {
         self.core().trace = tell;
     }
 
+    /// Puts bytes into a file behind everyone's back, in the cache and on the disk.
+    pub fn hurt(&self, path: &Path, offset: usize, bytes: &[u8]) {
+        self.core().state.overwrite(path, offset, bytes);
+    }
+
     /// Keeps the state before each changing call from now on.
     pub fn watch(&self) {
         self.core().snapshots = Some(Vec::new());

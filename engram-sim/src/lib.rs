@@ -15,5 +15,6 @@ pub mod model;
 pub mod replay;
 pub mod shrink;
 pub mod small;
+pub mod staged;
 pub mod tally;
 pub mod world;

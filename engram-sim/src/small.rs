@@ -7,10 +7,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+use engram_core::storage::wal::report::Incident;
 
 use crate::act::{Act, End, Kind, Plan, Put};
 use crate::dice::{Dice, mix};
@@ -27,7 +28,7 @@ pub const EXHAUSTIVE_CHANGES_MAX: usize = 6;
 pub const DRAWN_COMBINATIONS: u64 = 8;
 /// One crash of so many has its recovery cut short too, at each of its changing calls.
 pub const NESTED_ONE_OF: u64 = 16;
-/// After one crash of so many the memory is used further.
+/// After one crash of so many the memory is used further, and after another power is lost.
 pub const USED_ONE_OF: u64 = 8;
 /// The most operations of a workload that the numbers of workloads allow for.
 pub const DEPTH_MAX: u32 = 12;
@@ -164,18 +165,22 @@ impl Workload {
     }
 
     fn story(&self, what: &str) -> String {
-        let mut text = match self.first {
-            First::Empty => "A new memory".to_owned(),
-            First::Legacy => "A memory taken over from v0.1.0".to_owned(),
-            First::Garbage => "A memory with dead frames in sealed segments".to_owned(),
-        };
+        let (number, depth) = (self.number, self.acts.len());
+        format!("{self}\n{what}\nAgain: engram-sim --small {depth} --seed {number}")
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.first {
+            First::Empty => "A new memory",
+            First::Legacy => "A memory taken over from v0.1.0",
+            First::Garbage => "A memory with dead frames in sealed segments",
+        })?;
         for (number, act) in self.acts.iter().enumerate() {
-            let _never_fails = write!(text, "\n{:>3}. {act}", number + 1);
+            write!(f, "\n{:>3}. {act}", number + 1)?;
         }
-        let number = self.number;
-        let _never_fails =
-            write!(text, "\n{what}\nAgain: engram-sim --small {} --seed {number}", self.acts.len());
-        text
+        Ok(())
     }
 }
 
@@ -200,8 +205,7 @@ struct Crashes<'a> {
     world: &'a mut World,
     /// What callers know before the operation, and behind it.
     models: [Model; 2],
-    named: std::collections::BTreeSet<u64>,
-    known: Vec<engram_core::storage::wal::report::Incident>,
+    known: Vec<Incident>,
     states: Vec<State>,
     seen: HashSet<u64>,
 }
@@ -214,8 +218,8 @@ impl<'a> Crashes<'a> {
         let models = [during, world.model.clone()];
         world.disk.kill();
         world.store = None;
-        let (named, known) = (world.named.clone(), world.known.clone());
-        Self { world, models, named, known, states, seen: HashSet::new() }
+        let known = world.known.clone();
+        Self { world, models, known, states, seen: HashSet::new() }
     }
 
     fn all(&mut self) -> Result<(), String> {
@@ -270,6 +274,11 @@ impl<'a> Crashes<'a> {
             let used = self.use_further();
             used.map_err(|what| format!("{ended}, and the memory is used further.\n{what}"))?;
         }
+        if number % USED_ONE_OF == 1 {
+            // What was shown once stays.
+            let lost = self.lose_power();
+            lost.map_err(|what| format!("{ended}, and after recovery power is lost.\n{what}"))?;
+        }
         if !number.is_multiple_of(NESTED_ONE_OF) {
             return Ok(());
         }
@@ -290,7 +299,6 @@ impl<'a> Crashes<'a> {
         world.store = None;
         world.disk = SimDisk::new(state);
         world.model = self.models[usize::from(is_last)].clone();
-        world.named.clone_from(&self.named);
         world.known.clone_from(&self.known);
         world.begin(&mut Dice::new(world.tally.crashes), again)?;
         Ok(world.disk.changing_calls())
@@ -300,6 +308,11 @@ impl<'a> Crashes<'a> {
         let dice = &mut Dice::new(self.world.tally.crashes);
         self.world.act(&put(3, SMALL_BYTES), dice)?;
         self.world.act(&Act::Upkeep(40), dice)
+    }
+
+    fn lose_power(&mut self) -> Result<(), String> {
+        let dice = &mut Dice::new(self.world.tally.crashes);
+        self.world.act(&Act::Restart { end: End::PowerLoss, again: Vec::new() }, dice)
     }
 }
 

@@ -193,7 +193,10 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
         found.frames.push(Frame { path, offset: at, header, payload });
         at += bytes;
     }
-    found.frames = rising(found.frames);
+    let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
+    if !orderly {
+        found.frames = rising(found.frames, start);
+    }
     let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
     let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
     let mut ghosts: Vec<(usize, Header)> = unlisted.collect();
@@ -212,8 +215,23 @@ fn ends_here(payload: &[u8], at: usize) -> bool {
     last.is_none_or(|last| last < at as u64)
 }
 
-/// The most of these frames whose LSNs rise: those that are left out stand in a wrong place.
-fn rising(frames: Vec<Frame>) -> Vec<Frame> {
+/// The most of these frames whose LSNs rise: those that are left out stand in a wrong place. Of
+/// two that say the same, the one with more neighbours is taken for the first.
+fn rising(mut frames: Vec<Frame>, start: usize) -> Vec<Frame> {
+    let places: Vec<(usize, usize, u64)> =
+        frames.iter().map(|f| (f.offset, f.offset + f.bytes(), f.header.lsn)).collect();
+    let neighbours = |&(from, to, _): &(usize, usize, u64)| {
+        let before = from == start || places.iter().any(|place| place.1 == from);
+        usize::from(before) + usize::from(places.iter().any(|place| place.0 == to))
+    };
+    let beaten = |place: &(usize, usize, u64)| {
+        places.iter().any(|other| {
+            let (own, theirs) = (neighbours(place), neighbours(other));
+            other.2 == place.2 && (theirs > own || (theirs == own && other.0 < place.0))
+        })
+    };
+    let beaten: Vec<usize> = places.iter().filter(|p| beaten(p)).map(|place| place.0).collect();
+    frames.retain(|frame| !beaten.contains(&frame.offset));
     let mut chains: Vec<(usize, Option<usize>)> = Vec::new();
     for (at, frame) in frames.iter().enumerate() {
         let lower = (0..at).filter(|&other| frames[other].header.lsn < frame.header.lsn);
@@ -221,7 +239,7 @@ fn rising(frames: Vec<Frame>) -> Vec<Frame> {
         chains.push((before.map_or(1, |other| chains[other].0 + 1), before));
     }
     let longest = chains.iter().map(|chain| chain.0).max();
-    let mut next = chains.iter().position(|chain| Some(chain.0) == longest);
+    let mut next = chains.iter().rposition(|chain| Some(chain.0) == longest);
     let mut kept = BTreeSet::new();
     while let Some(at) = next {
         kept.insert(at);

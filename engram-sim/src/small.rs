@@ -11,6 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use engram_core::storage::wal::report::Incident;
+
 use crate::act::{Act, End, Kind, Plan, Put};
 use crate::dice::{Dice, mix};
 use crate::disk::SimDisk;
@@ -204,6 +206,7 @@ struct Crashes<'a> {
     /// What callers know before the operation, and behind it.
     models: [Model; 2],
     named: BTreeSet<u64>,
+    known: Vec<Incident>,
     states: Vec<State>,
     seen: HashSet<u64>,
 }
@@ -216,8 +219,8 @@ impl<'a> Crashes<'a> {
         let models = [during, world.model.clone()];
         world.disk.kill();
         world.store = None;
-        let named = world.named.clone();
-        Self { world, models, named, states, seen: HashSet::new() }
+        let (named, known) = (world.named.clone(), world.known.clone());
+        Self { world, models, named, known, states, seen: HashSet::new() }
     }
 
     fn all(&mut self) -> Result<(), String> {
@@ -298,6 +301,7 @@ impl<'a> Crashes<'a> {
         world.disk = SimDisk::new(state);
         world.model = self.models[usize::from(is_last)].clone();
         world.named.clone_from(&self.named);
+        world.known.clone_from(&self.known);
         world.begin(&mut Dice::new(world.tally.crashes), again)?;
         Ok(world.disk.changing_calls())
     }

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod head;
 pub mod knowledge;
 mod losses;
+pub mod order;
 pub mod plan;
 pub mod prealloc;
 pub mod quarantine;

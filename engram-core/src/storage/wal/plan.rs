@@ -3,8 +3,6 @@
 //! Pure: the effects are [`super::recover`]'s. Deliberately absent: reading, writing, logging.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use std::collections::BTreeSet;
-
 use super::footer::{Footer, Listed};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::losses::name_losses;
@@ -368,32 +366,6 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     Continue::Cut(Cut { keep_end, start, copy_start, copy_end, skipped, next_lsn: next })
 }
 
-/// Of frames by offset, with their LSNs, the fewest whose absence leaves the LSNs rising: the
-/// offsets of those that are in no longest rising chain (patience sorting; Fredman 1975).
-#[must_use]
-pub fn out_of_order(frames: &[(u64, u64)]) -> Vec<u64> {
-    // For each length of a chain, the frame that ends it with the lowest LSN; and each frame's
-    // predecessor in its chain.
-    let mut ends: Vec<(u64, usize)> = Vec::new();
-    let mut before: Vec<Option<usize>> = Vec::with_capacity(frames.len());
-    for (at, &(_, lsn)) in frames.iter().enumerate() {
-        let length = ends.partition_point(|&(end, _)| end < lsn);
-        before.push(length.checked_sub(1).and_then(|n| ends.get(n)).map(|&(_, at)| at));
-        match ends.get_mut(length) {
-            Some(end) => *end = (lsn, at),
-            None => ends.push((lsn, at)),
-        }
-    }
-    let mut chain = BTreeSet::new();
-    let mut next = ends.last().map(|&(_, at)| at);
-    while let Some(at) = next {
-        chain.insert(at);
-        next = before.get(at).copied().flatten();
-    }
-    let others = frames.iter().enumerate().filter(|(at, _)| !chain.contains(at));
-    others.map(|(_, &(offset, _))| offset).collect()
-}
-
 #[cfg(test)]
 #[allow(
     clippy::indexing_slicing,
@@ -523,20 +495,5 @@ mod tests {
         assert_eq!(judgement.damaged[0].lsns, [(2, 2)]);
         assert_eq!(judgement.damaged[0].listed[0].kind, Kind::FORGET);
         assert_eq!(go_on(&facts, &judgement), Continue::After { start: 4 });
-    }
-
-    #[test]
-    fn the_fewest_frames_that_disagree_with_the_rest_are_out_of_order() {
-        let of = |lsns: &[u64]| {
-            let frames: Vec<(u64, u64)> = (0..).zip(lsns.iter().copied()).collect();
-            out_of_order(&frames)
-        };
-        assert!(of(&[]).is_empty());
-        assert!(of(&[1, 2, 5, 9]).is_empty());
-        assert_eq!(of(&[1, 20, 3, 4, 5]), [1]);
-        assert_eq!(of(&[1, 2, 3, 1, 4]), [3]);
-        assert_eq!(of(&[8, 9, 1, 2, 3, 8, 9]), [0, 1]);
-        // One that stands twice stands once.
-        assert_eq!(of(&[1, 2, 2, 3]).len(), 1);
     }
 }

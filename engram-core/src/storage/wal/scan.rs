@@ -171,7 +171,8 @@ impl Scanner {
             || self.misplaced.binary_search(&self.offset).is_ok()
         {
             // Its length tells something only if the whole frame is here, from wherever it came.
-            let lsn = self.in_range(&header).then_some(header.lsn);
+            let ours = header.kind != Kind::FOOTER && self.in_range(&header);
+            let lsn = ours.then_some(header.lsn);
             return match right {
                 true => self.pass(bytes, Span::Stale { bytes, lsn }),
                 false => self.begin_gap(window, at_end),

@@ -13,7 +13,8 @@ use super::env::Env;
 use super::footer::{Footer, digest_step};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
-use super::plan::{self, FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
+use super::order::{self, Standing};
+use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
 use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
 use super::scan::{Scanner, Span};
 use super::segment::{
@@ -444,26 +445,26 @@ pub fn scan(
     }
     // A write to the wrong place: a frame that is whole and stands before others of lower LSN would
     // cost all of these. Most of them are right, so the fewest that disagree with the rest go.
-    let mut all: Vec<(u64, u64)> = facts.frames.iter().map(|f| (f.offset, f.lsn)).collect();
-    all.extend(&strays);
-    all.sort_unstable();
-    let misplaced = plan::out_of_order(&all);
-    if misplaced.iter().copied().eq(strays.iter().map(|&(offset, _)| offset)) {
+    let of =
+        |frame: &FramePlace| Standing { offset: frame.offset, end: frame.end(), lsn: frame.lsn };
+    let all = facts.frames.iter().map(of).chain(strays.iter().copied());
+    let misplaced = order::misplaced(all.collect(), FRAMES_START);
+    if misplaced.iter().copied().eq(strays.iter().map(|stray| stray.offset)) {
         return Ok((SegmentFacts { misplaced, ..facts }, contents));
     }
     let again = scan_without(env, segment, tolerant, progress, misplaced.clone());
     again.map(|(facts, contents, _)| (SegmentFacts { misplaced, ..facts }, contents))
 }
 
-/// Reads one segment without the frames at some offsets. Gives what stands out of its place, too:
-/// where, and its LSN.
+/// Reads one segment without the frames at some offsets. Gives what stands out of its place,
+/// too.
 fn scan_without(
     env: &Env,
     segment: &Surveyed,
     tolerant: bool,
     progress: &RecoveryProgress,
     misplaced: Vec<u64>,
-) -> Result<(SegmentFacts, Contents, Vec<(u64, u64)>)> {
+) -> Result<(SegmentFacts, Contents, Vec<Standing>)> {
     let mut strays = Vec::new();
     let header = segment.header.header;
     let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
@@ -506,7 +507,7 @@ fn scan_without(
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Bad, header });
             }
             Span::Stale { bytes, lsn } => {
-                strays.extend(lsn.map(|lsn| (offset, lsn)));
+                strays.extend(lsn.map(|lsn| Standing { offset, end: offset + bytes, lsn }));
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
             }
             Span::End => {}

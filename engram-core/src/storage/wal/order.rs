@@ -1,0 +1,105 @@
+//! Which of a segment's whole frames stand in a wrong place.
+//!
+//! A write to the wrong place leaves a copy of frames where others were. By order alone a copy that
+//! stands too early would make stale all those behind it whose LSNs are lower. Most frames are
+//! right, so the fewest that disagree with the rest are taken for the copies.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A whole frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    /// Where it begins.
+    pub offset: u64,
+    /// One past its last byte.
+    pub end: u64,
+    /// Its LSN.
+    pub lsn: u64,
+}
+
+/// The offsets of those that stand in a wrong place, in order. `start` is where frames begin.
+#[must_use]
+pub fn misplaced(mut frames: Vec<Standing>, start: u64) -> Vec<u64> {
+    frames.sort_unstable();
+    let mut wrong = copies(&frames, start);
+    frames.retain(|frame| !wrong.contains(&frame.offset));
+    wrong.extend(out_of_order(&frames));
+    wrong.into_iter().collect()
+}
+
+/// Of frames that stand twice, all but the one that most others adjoin; of equals the first stays.
+fn copies(frames: &[Standing], start: u64) -> BTreeSet<u64> {
+    let starts: BTreeSet<u64> = frames.iter().map(|frame| frame.offset).collect();
+    let ends: BTreeSet<u64> = frames.iter().map(|frame| frame.end).chain([start]).collect();
+    let adjoined = |frame: &Standing| {
+        u8::from(ends.contains(&frame.offset)) + u8::from(starts.contains(&frame.end))
+    };
+    let mut best: BTreeMap<u64, Standing> = BTreeMap::new();
+    for frame in frames {
+        let first = best.entry(frame.lsn).or_insert(*frame);
+        if adjoined(frame) > adjoined(first) {
+            *first = *frame;
+        }
+    }
+    let kept =
+        |frame: &Standing| best.get(&frame.lsn).is_some_and(|best| best.offset == frame.offset);
+    frames.iter().filter(|frame| !kept(frame)).map(|frame| frame.offset).collect()
+}
+
+/// The fewest whose absence leaves the LSNs rising: those that are in no longest rising chain
+/// (patience sorting; Fredman 1975).
+fn out_of_order(frames: &[Standing]) -> Vec<u64> {
+    // For each length of a chain, the frame that ends it with the lowest LSN; and each frame's
+    // predecessor in its chain.
+    let mut ends: Vec<(u64, usize)> = Vec::new();
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(frames.len());
+    for (at, frame) in frames.iter().enumerate() {
+        let length = ends.partition_point(|&(end, _)| end < frame.lsn);
+        before.push(length.checked_sub(1).and_then(|n| ends.get(n)).map(|&(_, at)| at));
+        match ends.get_mut(length) {
+            Some(end) => *end = (frame.lsn, at),
+            None => ends.push((frame.lsn, at)),
+        }
+    }
+    let mut chain = BTreeSet::new();
+    let mut next = ends.last().map(|&(_, at)| at);
+    while let Some(at) = next {
+        chain.insert(at);
+        next = before.get(at).copied().flatten();
+    }
+    let others = frames.iter().enumerate().filter(|(at, _)| !chain.contains(at));
+    others.map(|(_, frame)| frame.offset).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    /// Frames of 10 bytes: LSNs and where they begin.
+    fn of(frames: &[(u64, u64)]) -> Vec<u64> {
+        let standing = |&(lsn, offset): &(u64, u64)| Standing { offset, end: offset + 10, lsn };
+        misplaced(frames.iter().map(standing).collect(), 0)
+    }
+
+    #[test]
+    fn rising_frames_stand_where_they_belong_whatever_is_between_them() {
+        assert!(of(&[]).is_empty());
+        assert!(of(&[(1, 0), (2, 10), (5, 40), (9, 200)]).is_empty());
+    }
+
+    #[test]
+    fn the_fewest_frames_that_disagree_with_the_rest_are_misplaced() {
+        assert_eq!(of(&[(1, 0), (20, 10), (3, 20), (4, 30), (5, 40)]), [10]);
+        assert_eq!(of(&[(8, 0), (9, 10), (1, 20), (2, 30), (3, 40)]), [0, 10]);
+    }
+
+    #[test]
+    fn of_two_copies_the_one_that_others_adjoin_is_right() {
+        // The first is followed by rubbish, the second by the frame that came next.
+        assert_eq!(of(&[(2, 7), (2, 40), (3, 50)]), [7]);
+        assert_eq!(of(&[(1, 0), (2, 10), (3, 20), (1, 33), (2, 43)]), [33, 43]);
+        assert_eq!(of(&[(1, 0), (2, 10), (2, 99)]), [99]);
+    }
+}

@@ -114,13 +114,10 @@ pub fn segments(image: &Image) -> Vec<Segment> {
         }
     }
     let current = tile(names).current;
-    let mut all: Vec<Segment> =
-        current.iter().map(|name| segment(image, wal.join(name.file_name()), *name)).collect();
     // What a segment holds from the next one's first LSN on is of a cut tail.
-    for (segment, next) in all.iter_mut().zip(current.iter().skip(1)) {
-        segment.frames.retain(|frame| frame.header.lsn < next.start);
-    }
-    all
+    let ends = current.iter().skip(1).map(|next| next.start).chain([u64::MAX]);
+    let files = current.iter().zip(ends);
+    files.map(|(name, end)| segment(image, wal.join(name.file_name()), *name, end)).collect()
 }
 
 /// All frames of the log, in order.
@@ -129,7 +126,7 @@ pub fn frames(image: &Image) -> Vec<Frame> {
     segments(image).into_iter().flat_map(|segment| segment.frames).collect()
 }
 
-fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
+fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment {
     let bytes = image.get(&path).map(crate::disk::bytes::Bytes::to_vec).unwrap_or_default();
     let header = HEADER_OFFSETS.into_iter().find_map(|offset| {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -193,6 +190,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName) -> Segment {
         found.frames.push(Frame { path, offset: at, header, payload });
         at += bytes;
     }
+    found.frames.retain(|frame| frame.header.lsn < end);
     let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
     if !orderly {
         found.frames = rising(found.frames, start);

@@ -125,7 +125,6 @@ impl World {
         }
         self.model.restart(expected.memory, seen, !start.hit.is_empty());
         self.known = store.incidents();
-        self.named = self.known.iter().flat_map(lsns_of).collect();
         if self.tally.starts.is_multiple_of(4) {
             self.check_second_start(store)?;
         }

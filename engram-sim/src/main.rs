@@ -87,7 +87,12 @@ impl Campaign<'_> {
         if let Err(violation) = result
             && all <= self.args.violations_max
         {
-            let shrunk = shrink(&plan, &violation, None);
+            let mut shrunk = shrink(&plan, &violation, None);
+            if !self.args.only.is_empty() {
+                // By their numbers in the seed's whole plan.
+                let only = &self.args.only;
+                shrunk.kept = shrunk.kept.iter().filter_map(|&at| only.get(at).copied()).collect();
+            }
             println!("seed {seed}:\n{}", shrunk.story(&self.args.without));
             self.stop.fetch_or(all >= self.args.violations_max, Ordering::Relaxed);
         }

@@ -5,7 +5,7 @@
 //! an operation that is not the last is that of a shorter workload. Deliberately absent: bad
 //! calls of the disk and damage at rest, which [`crate::world`] draws.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -204,7 +204,6 @@ struct Crashes<'a> {
     world: &'a mut World,
     /// What callers know before the operation, and behind it.
     models: [Model; 2],
-    named: BTreeSet<u64>,
     known: Vec<Incident>,
     states: Vec<State>,
     seen: HashSet<u64>,
@@ -218,8 +217,8 @@ impl<'a> Crashes<'a> {
         let models = [during, world.model.clone()];
         world.disk.kill();
         world.store = None;
-        let (named, known) = (world.named.clone(), world.known.clone());
-        Self { world, models, named, known, states, seen: HashSet::new() }
+        let known = world.known.clone();
+        Self { world, models, known, states, seen: HashSet::new() }
     }
 
     fn all(&mut self) -> Result<(), String> {
@@ -299,7 +298,6 @@ impl<'a> Crashes<'a> {
         world.store = None;
         world.disk = SimDisk::new(state);
         world.model = self.models[usize::from(is_last)].clone();
-        world.named.clone_from(&self.named);
         world.known.clone_from(&self.known);
         world.begin(&mut Dice::new(world.tally.crashes), again)?;
         Ok(world.disk.changing_calls())

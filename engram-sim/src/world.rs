@@ -2,7 +2,6 @@
 //!
 //! What must hold is in [`crate::law`]; this file only does what the plan says.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +76,6 @@ pub struct World {
     digest: u64,
     /// Incidents known before this life began.
     pub(crate) known: Vec<Incident>,
-    /// LSNs that they name.
-    pub(crate) named: BTreeSet<u64>,
     /// Counters of recovery, as they were at the last start.
     pub(crate) counters: [u64; 4],
 }
@@ -145,7 +142,6 @@ impl World {
             faults: Faults::default(),
             digest: 0,
             known: Vec::new(),
-            named: BTreeSet::new(),
             counters: [0; 4],
         };
         world.sabotage();
@@ -360,7 +356,7 @@ impl World {
             let highest = self.model.highest_lsn;
             return Err(format!("LSN {lsn} was given again: {highest} was seen before"));
         }
-        if self.disk.log_sync_failed() && !self.is_durable(lsn) {
+        if self.durable && self.disk.log_sync_failed() && !self.is_durable(lsn) {
             return Err(format!("LSN {lsn} was acknowledged after a failed sync"));
         }
         if self.model.in_doubt() {
@@ -452,6 +448,7 @@ impl World {
             // Whatever went wrong, the memory is as it was.
             Err(
                 Error::Io { .. }
+                | Error::Unreadable { .. }
                 | Error::DiskFull { .. }
                 | Error::Poisoned { .. }
                 | Error::Damaged { .. },

@@ -346,18 +346,22 @@ impl Recovery {
         }
     }
 
-    /// Adds an incident to the report, and to the list and the log if it is new.
-    fn note(&mut self, incident: Incident) {
+    /// Adds an incident to the report, and to the list and the log if it is new. Says whether the
+    /// list has it.
+    fn note(&mut self, incident: Incident) -> bool {
+        let mut listed = true;
         if !self.options.dry {
             let known = self.quarantine.knows(&incident.id);
             if let Err(e) = self.quarantine.record(&incident) {
                 tracing::warn!(cause = %e, "the incident list cannot be written");
+                listed = false;
             }
             if !known {
                 log_incident(&incident);
             }
         }
         self.report.incidents.push(incident);
+        listed
     }
 
     fn report_undecodable(&mut self) {

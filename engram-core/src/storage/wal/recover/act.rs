@@ -172,7 +172,8 @@ impl Recovery {
                 }
             }
             let incident = damage_incident(&self.env, &judged.facts, loss, name);
-            self.note(incident);
+            // What is written down nowhere must be found again.
+            stays |= !self.note(incident);
         }
         stays
     }

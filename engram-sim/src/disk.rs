@@ -449,6 +449,7 @@ impl Core {
         Ok(())
     }
 
+    #[expect(clippy::case_sensitive_file_extension_comparisons, reason = "the engine's own names")]
     /// Whether a file is a segment that was not rewritten: the writer syncs no other.
     fn is_active_segment(&self, inode: usize) -> bool {
         let name = self.state.names.iter().find(|(_, at)| **at == inode);

@@ -204,7 +204,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         ghosts.push((at, lost_header(kind, lsn, key)));
     }
-    ghosts.retain(|(_, header)| !there.contains(&header.lsn));
+    ghosts.retain(|(_, header)| header.lsn < end && !there.contains(&header.lsn));
     found.ghosts = ghosts;
     found
 }

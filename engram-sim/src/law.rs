@@ -114,7 +114,7 @@ impl World {
         let now = self.disk.image();
         let seen = check_kept(&expected, start, image, &now)?;
         if !again {
-            self.check_named(store, start)?;
+            check_named(store, start)?;
         }
         self.check_report(store, start, image, &now)?;
         // LSNs of episodes taken over were not known before.
@@ -128,39 +128,6 @@ impl World {
         // What the device did not give at this start it may give at the next one.
         if self.tally.starts.is_multiple_of(4) && self.disk.faults().read_eio == 0 {
             self.check_second_start(store)?;
-        }
-        Ok(())
-    }
-
-    /// Every loss is named, and nothing else is.
-    fn check_named(&self, store: &Store, start: &Start) -> Result<(), String> {
-        let incidents = store.incidents();
-        let report = store.recovery_report();
-        let mut named: BTreeSet<u64> = incidents.iter().flat_map(lsns_of).collect();
-        // Of bytes that are hit for the second time the list keeps what it told the first time.
-        named.extend(report.incidents.iter().flat_map(lsns_of));
-        for lost in start.lost.iter().filter(|lost| lost.witnessed && lost.frame.is_change()) {
-            let lsn = lost.frame.header.lsn;
-            let file = lost.frame.path.file_name().and_then(|name| name.to_str());
-            // Of a rewritten segment without its footer nobody knows which LSNs it held.
-            let told = lost.unnumbered && incidents.iter().any(|i| Some(i.file.as_str()) == file);
-            if !named.contains(&lsn) && !told {
-                let (path, at) = (lost.frame.path.display(), lost.frame.offset);
-                return Err(format!(
-                    "4: LSN {lsn} at {at} of {path} was lost to damage, and no incident names it"
-                ));
-            }
-        }
-        if start.interrupted || start.account.headless {
-            return Ok(());
-        }
-        let report = store.recovery_report();
-        let kept = lsns(start.account.kept.iter());
-        for [first, last] in &report.lost_lsns {
-            if let Some(lsn) = (*first..=*last).find(|lsn| kept.contains(lsn)) {
-                let told = &report.incidents;
-                return Err(format!("4: LSN {lsn} is named as lost, and can be read: {told:?}"));
-            }
         }
         Ok(())
     }
@@ -312,13 +279,45 @@ impl World {
                 wal.quarantine_bytes
             ));
         }
-        let live: usize = store.spaces().iter().map(|space| space.episodes).sum::<u64>() as usize;
+        let live: u64 = store.spaces().iter().map(|space| space.episodes).sum();
         let known = visible(self.model.now(), self.version).episodes.len();
-        if live != known {
+        if live != known as u64 {
             return Err(format!("10: spaces hold {live} episodes by their list, {known} in truth"));
         }
         Ok(())
     }
+}
+
+/// Every loss is named, and nothing else is.
+fn check_named(store: &Store, start: &Start) -> Result<(), String> {
+    let incidents = store.incidents();
+    let report = store.recovery_report();
+    let mut named: BTreeSet<u64> = incidents.iter().flat_map(lsns_of).collect();
+    // Of bytes that are hit for the second time the list keeps what it told the first time.
+    named.extend(report.incidents.iter().flat_map(lsns_of));
+    for lost in start.lost.iter().filter(|lost| lost.witnessed && lost.frame.is_change()) {
+        let lsn = lost.frame.header.lsn;
+        let file = lost.frame.path.file_name().and_then(|name| name.to_str());
+        // Of a rewritten segment without its footer nobody knows which LSNs it held.
+        let told = lost.unnumbered && incidents.iter().any(|i| Some(i.file.as_str()) == file);
+        if !named.contains(&lsn) && !told {
+            let (path, at) = (lost.frame.path.display(), lost.frame.offset);
+            return Err(format!(
+                "4: LSN {lsn} at {at} of {path} was lost to damage, and no incident names it"
+            ));
+        }
+    }
+    if start.interrupted || start.account.headless {
+        return Ok(());
+    }
+    let kept = lsns(start.account.kept.iter());
+    for [first, last] in &report.lost_lsns {
+        if let Some(lsn) = (*first..=*last).find(|lsn| kept.contains(lsn)) {
+            let told = &report.incidents;
+            return Err(format!("4: LSN {lsn} is named as lost, and can be read: {told:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Nothing readable is thrown away: each frame stays in the log, or is set aside whole. Gives

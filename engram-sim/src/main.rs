@@ -1,5 +1,9 @@
 //! `engram-sim`: runs seeds of the simulator, one or many.
-#![expect(clippy::print_stdout, reason = "a command line tool")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a command line tool: it prints, and looks at the clock"
+)]
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -97,13 +101,20 @@ impl Campaign<'_> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let begun = Instant::now();
     if let Some(depth) = args.small {
         let tell = |line: &str| println!("{line}");
         let tally = small::campaign(depth, args.seed, args.jobs, args.violations_max, tell);
+        let seconds = begun.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate, rounded")]
+        let rate = tally.crashes as f64 / seconds;
+        println!(
+            "workloads of up to {depth} operations: {} crash points in {seconds:.1} s, {rate:.0} a second",
+            tally.crashes
+        );
         println!("{tally}");
         return if tally.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let begun = Instant::now();
     let fresh = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs() << 20);

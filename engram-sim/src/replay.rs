@@ -69,7 +69,7 @@ pub fn account(image: &Image, version: u16) -> Account {
 #[must_use]
 pub fn lost(before: &Image, after: &Image) -> Vec<Lost> {
     let (old, new) = (segments(before), segments(after));
-    let last = new.last().map(|segment| segment.path.clone());
+    let newest = new.last().map(|segment| segment.path.clone());
     let mut lost = Vec::new();
     for segment in old {
         let now = new.iter().find(|now| now.path == segment.path);
@@ -79,7 +79,7 @@ pub fn lost(before: &Image, after: &Image) -> Vec<Lost> {
                 continue;
             }
             let sealed = now.is_some_and(|now| now.sealed);
-            let is_last = last.as_ref() == Some(&segment.path);
+            let is_last = newest.as_ref() == Some(&segment.path);
             let below = now.is_some_and(|now| frame.header.lsn <= now.horizon());
             lost.push(Lost {
                 witnessed: sealed || !is_last || below,

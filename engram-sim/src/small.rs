@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use engram_core::storage::wal::report::Incident;
 
@@ -233,14 +232,14 @@ impl<'a> Crashes<'a> {
     }
 
     fn crash(&mut self, state: &State, is_last: bool) -> Result<(), String> {
-        self.recover(state.clone(), is_last, &Ended::Killed)?;
+        self.recover(state, is_last, &Ended::Killed)?;
         let changes = state.unsynced();
         if changes <= EXHAUSTIVE_CHANGES_MAX {
             let mut tree = Tree::default();
             while tree.more {
                 tree.at = 0;
                 let after = state.after_crash(&mut tree);
-                self.recover(after, is_last, &Ended::PowerLost(tree.bits.clone()))?;
+                self.recover(&after, is_last, &Ended::PowerLost(tree.bits.clone()))?;
                 tree.advance();
             }
             return Ok(());
@@ -256,13 +255,13 @@ impl<'a> Crashes<'a> {
         }
         for bits in sets {
             let after = state.after_crash(&mut Chosen::new(&bits));
-            self.recover(after, is_last, &Ended::PowerLost(bits))?;
+            self.recover(&after, is_last, &Ended::PowerLost(bits))?;
         }
         Ok(())
     }
 
     /// One crash, unless the same was seen: recovery, and of some the recovery's crashes.
-    fn recover(&mut self, state: State, is_last: bool, ended: &Ended) -> Result<(), String> {
+    fn recover(&mut self, state: &State, is_last: bool, ended: &Ended) -> Result<(), String> {
         if !self.seen.insert(mix(state.digest() ^ u64::from(is_last))) {
             return Ok(());
         }
@@ -362,7 +361,6 @@ pub fn campaign(
     violations_max: u64,
     tell: fn(&str),
 ) -> Tally {
-    let begun = Instant::now();
     let first = only.unwrap_or(0);
     let end = only.map_or(workloads(depth), |only| only + 1);
     let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
@@ -391,14 +389,5 @@ pub fn campaign(
             scope.spawn(work);
         }
     });
-    let sum = sum.into_inner().unwrap_or_default();
-    let seconds = begun.elapsed().as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "a rate, rounded")]
-    let rate = sum.crashes as f64 / seconds;
-    tell(&format!(
-        "all workloads of up to {depth} operations: {} crash points in {seconds:.1} s, {rate:.0} a \
-         second",
-        sum.crashes
-    ));
-    sum
+    sum.into_inner().unwrap_or_default()
 }

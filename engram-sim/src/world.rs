@@ -266,11 +266,11 @@ impl World {
             waiting.push((change, put, pending.map(Waiting::Remember)));
         }
         if stepped {
-            let stepper = store.stepper();
+            let turns = store.stepper();
             for _ in 0..200 {
-                let more = stepper.write();
+                let more = turns.write();
                 if dice.per_mille(400) {
-                    let _idle = stepper.upkeep();
+                    let _idle = turns.upkeep();
                 }
                 if !more {
                     break;
@@ -433,7 +433,12 @@ impl World {
                 Ok(())
             }
             Err(Error::Poisoned { .. }) => {
-                changes.into_iter().for_each(|change| self.model.doubt(change));
+                for change in changes {
+                    self.model.doubt(change);
+                }
+                if self.may_be_full().is_ok() {
+                    self.model.expect_gaps();
+                }
                 Ok(())
             }
             Err(Error::DiskFull { .. }) => self.may_be_full(),
@@ -445,17 +450,17 @@ impl World {
         let Some(store) = self.store.clone() else { return Ok(()) };
         match store.compact_from_memory() {
             Ok(stats) => crate::law::compacted(&stats)?,
+            Err(e @ Error::Damaged { .. }) if !self.tally.damaged() => {
+                return Err(format!("compaction found damage where there is none: {e}"));
+            }
             // Whatever went wrong, the memory is as it was.
             Err(
                 Error::Io { .. }
                 | Error::Unreadable { .. }
                 | Error::DiskFull { .. }
-                | Error::Poisoned { .. },
+                | Error::Poisoned { .. }
+                | Error::Damaged { .. },
             ) => {}
-            Err(e @ Error::Damaged { .. }) if !self.tally.damaged() => {
-                return Err(format!("compaction found damage where there is none: {e}"));
-            }
-            Err(Error::Damaged { .. }) => {}
             Err(e) => return Err(format!("compaction failed: {e}")),
         }
         self.check_now(true)

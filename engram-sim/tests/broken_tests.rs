@@ -1,5 +1,6 @@
 //! The simulator is itself tested: engines and disks that break one promise each, and how many
 //! seeds it takes until a law notices.
+#![allow(clippy::panic, clippy::print_stdout, reason = "tests may panic, and tell")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,5 @@
 //! All workloads of one operation, crashed everywhere. `make sim-small` runs longer ones.
+#![allow(clippy::print_stdout, reason = "tests may panic, and tell")]
 
 use engram_sim::small::{Workload, campaign, workloads};
 

@@ -8,6 +8,8 @@ const PAGE: usize = 4096;
 
 type Page = [u8; PAGE];
 
+const ZEROS: &Page = &[0; PAGE];
+
 /// A file's bytes. A copy costs no more than its list of pages.
 #[derive(Debug, Clone, Default)]
 pub struct Bytes {
@@ -74,7 +76,7 @@ impl Bytes {
             let (page, at) = ((offset + done) / PAGE, (offset + done) % PAGE);
             let some = &bytes[done..(done + PAGE - at).min(bytes.len())];
             let place = &mut self.pages[page];
-            if place.is_some() || some.iter().any(|&byte| byte != 0) {
+            if place.is_some() || *some != ZEROS[..some.len()] {
                 let page = Arc::make_mut(place.get_or_insert_with(|| Arc::new([0; PAGE])));
                 page[at..at + some.len()].copy_from_slice(some);
             }
@@ -112,8 +114,17 @@ impl Bytes {
     /// Whether a range reads as these bytes.
     #[must_use]
     pub fn reads(&self, offset: usize, bytes: &[u8]) -> bool {
-        let mut here = vec![0; bytes.len()];
-        self.read(offset, &mut here);
-        here == bytes
+        let mut done = 0;
+        while done < bytes.len() {
+            let (page, at) = ((offset + done) / PAGE, (offset + done) % PAGE);
+            let wanted = &bytes[done..(done + PAGE - at).min(bytes.len())];
+            // Beyond the length there may be no page, and in a page only zeros.
+            let here = self.pages.get(page).and_then(Option::as_deref).unwrap_or(ZEROS);
+            if here[at..at + wanted.len()] != *wanted {
+                return false;
+            }
+            done += wanted.len();
+        }
+        true
     }
 }

@@ -217,8 +217,8 @@ impl Inode {
                     for (number, sector) in new.chunks(SECTOR).enumerate() {
                         let at = offset + number * SECTOR;
                         // Where nothing changes, there is nothing to lose.
-                        let safe = at + SECTOR <= written || !fate.litters();
-                        let same = safe && bytes.reads(at, sector);
+                        let inside = at + SECTOR <= written || !fate.litters();
+                        let same = inside && bytes.reads(at, sector);
                         if same || fate.kept() {
                             bytes.write(at, sector);
                         } else if at >= written {

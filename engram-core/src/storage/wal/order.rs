@@ -34,7 +34,8 @@ fn copies(frames: &[Standing], start: u64, footer: Option<u64>) -> BTreeSet<u64>
     let starts: BTreeSet<u64> = frames.iter().map(|frame| frame.offset).chain(footer).collect();
     let ends: BTreeSet<u64> = frames.iter().map(|frame| frame.end).chain([start]).collect();
     let adjoined = |frame: &Standing| {
-        u8::from(ends.contains(&frame.offset)) + u8::from(starts.contains(&frame.end))
+        let sides = [ends.contains(&frame.offset), starts.contains(&frame.end)];
+        sides.into_iter().filter(|adjoined| *adjoined).count()
     };
     let mut best: BTreeMap<u64, Standing> = BTreeMap::new();
     for frame in frames {

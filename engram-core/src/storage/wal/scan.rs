@@ -173,10 +173,10 @@ impl Scanner {
             // Its length tells something only if the whole frame is here, from wherever it came.
             let ours = header.kind != Kind::FOOTER && self.in_range(&header);
             let lsn = ours.then_some(header.lsn);
-            return match right {
-                true => self.pass(bytes, Span::Stale { bytes, lsn }),
-                false => self.begin_gap(window, at_end),
-            };
+            if right {
+                return self.pass(bytes, Span::Stale { bytes, lsn });
+            }
+            return self.begin_gap(window, at_end);
         }
         if !right {
             // A header that was written to the wrong place claims bytes that are not its own.

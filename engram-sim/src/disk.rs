@@ -9,132 +9,20 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use engram_core::disk::{Disk, Entry, File, Lock, Open};
 
 use crate::dice::{Dice, mix};
 
 pub mod bytes;
+mod calls;
+mod fault;
 pub mod state;
 
 use bytes::Bytes;
-use state::{Chance, Image, NameChange, SECTOR, State};
-
-/// What a call does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Op {
-    /// Reads bytes, a length or a list.
-    Read,
-    /// Opens a file that is there.
-    Open,
-    /// Makes a file.
-    Create,
-    /// Writes bytes.
-    Write,
-    /// Syncs a file.
-    Sync,
-    /// Sets a length.
-    SetLen,
-    /// Gives a file a new name.
-    Rename,
-    /// Removes a name.
-    Remove,
-    /// Syncs a directory.
-    SyncDir,
-}
-
-impl Op {
-    /// Whether it changes what is on the disk, or what of it is durable.
-    #[must_use]
-    pub fn changes(self) -> bool {
-        !matches!(self, Self::Read | Self::Open)
-    }
-}
-
-/// What goes wrong in a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
-    /// The device answers with an error.
-    Eio,
-    /// The disk is full.
-    Enospc,
-    /// Only a part is read or written.
-    Short,
-}
-
-impl Trouble {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Eio => "EIO",
-            Self::Enospc => "ENOSPC",
-            Self::Short => "short",
-        }
-    }
-}
-
-/// How often calls go wrong, of a thousand each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// Reads that fail.
-    pub read_eio: u64,
-    /// Writes, and changes of names, that fail.
-    pub write_eio: u64,
-    /// Syncs that fail.
-    pub sync_eio: u64,
-    /// Writes and new files that find no room.
-    pub enospc: u64,
-    /// Reads and writes that do a part only.
-    pub short: u64,
-}
-
-/// What went wrong so far, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Reads that failed.
-    pub read_eio: u64,
-    /// Writes and changes of names that failed.
-    pub write_eio: u64,
-    /// Syncs that failed.
-    pub sync_eio: u64,
-    /// Calls that found no room.
-    pub enospc: u64,
-    /// Calls that did a part only.
-    pub short: u64,
-}
-
-/// A promise of the disk's contract that it breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BrokenDisk {
-    /// A sync does nothing.
-    SyncNothing,
-    /// A sync of a directory does nothing.
-    SyncDirNothing,
-    /// A sync of an unfinished file does nothing: its name becomes durable before its bytes.
-    RenameBeforeData,
-    /// A sync leaves out the last sector that was written.
-    SyncAllButLast,
-    /// A rename loses the new name when it replaces nothing.
-    RenameForgotten,
-}
-
-impl Faults {
-    /// Adds those of another disk.
-    pub fn add(&mut self, other: Self) {
-        self.read_eio += other.read_eio;
-        self.write_eio += other.write_eio;
-        self.sync_eio += other.sync_eio;
-        self.enospc += other.enospc;
-        self.short += other.short;
-    }
-
-    /// All of them that a program can notice.
-    #[must_use]
-    pub fn total(self) -> u64 {
-        self.read_eio + self.write_eio + self.sync_eio + self.enospc
-    }
-}
+use calls::error;
+pub use fault::{BrokenDisk, Faults, Op, Trouble};
+use state::{Chance, Image, SECTOR, State};
 
 /// Calls that will go wrong: kinds, how many go before them, and what happens.
 type Planned = Vec<(Op, u64, Trouble)>;
@@ -143,7 +31,6 @@ type Planned = Vec<(Op, u64, Trouble)>;
 struct Core {
     state: State,
     dice: Dice,
-    rates: Rates,
     faults: Faults,
     broken: Option<BrokenDisk>,
     digest: u64,
@@ -180,7 +67,6 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(Core {
             state,
             dice: Dice::new(0),
-            rates: Rates::default(),
             faults: Faults::default(),
             broken: None,
             digest: 0,
@@ -228,11 +114,6 @@ impl SimDisk {
         self.core().dice = Dice::new(seed);
     }
 
-    /// How often calls go wrong from now on.
-    pub fn set_rates(&self, rates: Rates) {
-        self.core().rates = rates;
-    }
-
     /// What went wrong so far.
     #[must_use]
     pub fn faults(&self) -> Faults {
@@ -268,9 +149,7 @@ impl SimDisk {
 
     /// No call goes wrong any more.
     pub fn heal(&self) {
-        let mut core = self.core();
-        core.planned.clear();
-        core.rates = Rates::default();
+        self.core().planned.clear();
     }
 
     /// Gives the disk room for so many bytes more than it holds, or all that anyone wants.
@@ -363,7 +242,7 @@ impl Core {
                 return Err(error(Trouble::Eio));
             }
         }
-        let trouble = self.planned_trouble(op).or_else(|| self.chance(op));
+        let trouble = self.planned_trouble(op);
         if let Some(tell) = self.trace {
             let (number, path) = (self.changing, path.display());
             tell(&format!(
@@ -410,24 +289,6 @@ impl Core {
         })
     }
 
-    fn chance(&mut self, op: Op) -> Option<Trouble> {
-        let Rates { read_eio, write_eio, sync_eio, enospc, short } = self.rates;
-        let eio = match op {
-            Op::Read | Op::Open => read_eio,
-            Op::Sync | Op::SyncDir => sync_eio,
-            _ => write_eio,
-        };
-        if eio > 0 && self.dice.per_mille(eio) {
-            return Some(Trouble::Eio);
-        }
-        let may_be_full = matches!(op, Op::Create | Op::Write);
-        if enospc > 0 && may_be_full && self.dice.per_mille(enospc) {
-            return Some(Trouble::Enospc);
-        }
-        let may_be_short = matches!(op, Op::Read | Op::Write);
-        (short > 0 && may_be_short && self.dice.per_mille(short)).then_some(Trouble::Short)
-    }
-
     fn sync(&mut self, inode: usize, path: &Path) -> io::Result<()> {
         let trouble = self.call(Op::Sync, path, 0)?;
         if trouble.is_some() {
@@ -459,187 +320,6 @@ impl Core {
 
     fn room(&self) -> u64 {
         self.capacity.map_or(1 << 40, |all| all.saturating_sub(self.state.used()))
-    }
-}
-
-fn error(trouble: Trouble) -> io::Error {
-    io::Error::from_raw_os_error(if trouble == Trouble::Enospc { 28 } else { 5 })
-}
-
-impl Disk for SimDisk {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
-        let mut core = self.core();
-        core.call(if how == Open::New { Op::Create } else { Op::Open }, path, 0)?;
-        let inode = match (core.state.names.get(path).copied(), how) {
-            (Some(_), Open::New) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (Some(inode), _) => inode,
-            (None, Open::New) => core.state.create(path),
-            (None, _) => return Err(io::ErrorKind::NotFound.into()),
-        };
-        let (disk, path) = (self.clone(), path.to_owned());
-        Ok(Arc::new(SimFile { disk, inode, path, writable: how != Open::Read }))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let mut core = self.core();
-        core.call(Op::Read, dir, 0)?;
-        if !core.state.dirs.contains(dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let name = |path: &Path| {
-            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-        };
-        let within = |path: &Path| path.parent() == Some(dir);
-        let state = &core.state;
-        let files = state.names.iter().filter(|(path, _)| within(path)).map(|(path, &inode)| {
-            let bytes = state.inodes[inode].cache.len() as u64;
-            Entry { name: name(path), bytes, is_dir: false }
-        });
-        let dirs = state.dirs.iter().filter(|path| within(path));
-        let dirs = dirs.map(|path| Entry { name: name(path), bytes: 0, is_dir: true });
-        let mut entries: Vec<Entry> = files.chain(dirs).collect();
-        entries.sort();
-        Ok(entries)
-    }
-
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut core = self.core();
-        if core.dead {
-            return Err(error(Trouble::Eio));
-        }
-        if !core.state.dirs.contains(dir) {
-            core.call(Op::Create, dir, 0)?;
-            core.state.dirs.extend(dir.ancestors().map(Path::to_path_buf));
-        }
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut core = self.core();
-        core.call(Op::Rename, to, 0)?;
-        let Some(&inode) = core.state.names.get(from) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if core.broken == Some(BrokenDisk::RenameForgotten) && !core.state.names.contains_key(to) {
-            // Seen by this process only.
-            core.state.names.remove(from);
-            core.state.names.insert(to.to_owned(), inode);
-            return Ok(());
-        }
-        core.state.change(NameChange::Moved(from.to_owned(), to.to_owned(), inode));
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut core = self.core();
-        if !core.dead && !core.state.names.contains_key(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        core.call(Op::Remove, path, 0)?;
-        core.state.change(NameChange::Gone(path.to_owned()));
-        Ok(())
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut core = self.core();
-        core.call(Op::SyncDir, dir, 0)?;
-        if core.broken != Some(BrokenDisk::SyncDirNothing) {
-            core.state.sync_dir(dir);
-        }
-        Ok(())
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        let mut core = self.core();
-        core.call(Op::Open, path, 0)?;
-        if !core.state.names.contains_key(path) {
-            core.state.create(path);
-        }
-        if std::mem::replace(&mut core.locked, true) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(SimLock(self.clone()))))
-    }
-
-    fn available_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(self.core().room())
-    }
-}
-
-#[derive(Debug)]
-struct SimLock(SimDisk);
-
-impl Lock for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        self.0.core().locked = false;
-    }
-}
-
-struct SimFile {
-    disk: SimDisk,
-    inode: usize,
-    path: PathBuf,
-    writable: bool,
-}
-
-impl fmt::Debug for SimFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimFile").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-fn at(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
-}
-
-impl File for SimFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut core = self.disk.core();
-        let trouble = core.call(Op::Read, &self.path, offset)?;
-        let mut wanted = buffer.len();
-        if trouble == Some(Trouble::Short) && wanted > 1 {
-            wanted = 1 + core.dice.index(wanted - 1);
-        }
-        Ok(core.state.inodes[self.inode].cache.read(at(offset), &mut buffer[..wanted]))
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        debug_assert!(self.writable, "{} is open for reading", self.path.display());
-        let mut core = self.disk.core();
-        let what = offset << 32 ^ u64::from(crc_fast::crc32_iscsi(bytes));
-        let trouble = core.call(Op::Write, &self.path, what)?;
-        let mut wanted = bytes.len();
-        if trouble == Some(Trouble::Short) && wanted > 1 {
-            wanted = 1 + core.dice.index(wanted - 1);
-        }
-        let have = core.state.inodes[self.inode].cache.len() as u64;
-        let end = have.saturating_add(core.room());
-        let wanted = wanted.min(at(end.saturating_sub(offset)));
-        if wanted == 0 && !bytes.is_empty() {
-            core.faults.enospc += 1;
-            return Err(error(Trouble::Enospc));
-        }
-        core.state.inode(self.inode).write(at(offset), &bytes[..wanted]);
-        Ok(wanted)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.core().sync(self.inode, &self.path)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let mut core = self.disk.core();
-        core.call(Op::Read, &self.path, 0)?;
-        Ok(core.state.inodes[self.inode].cache.len() as u64)
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let mut core = self.disk.core();
-        core.call(Op::SetLen, &self.path, bytes)?;
-        core.state.inode(self.inode).set_len(at(bytes));
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod figures;
 pub mod frames;
 mod law;
 mod legacy;
+mod life;
 pub mod model;
 pub mod replay;
 pub mod shrink;

@@ -153,6 +153,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
     let mut at = start;
     let mut in_bad = false;
     let mut listed = Vec::new();
+    let mut end_at = None;
     while at < bytes.len() {
         let rest = &bytes[at..];
         let whole = Header::decode(rest).filter(|header| header.salt == salt).and_then(|header| {
@@ -181,6 +182,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         if header.kind == Kind::FOOTER {
             let footer = Footer::decode(&payload);
             found.sealed = footer.is_some();
+            end_at = Some(at);
             listed = footer.map(|footer| footer.frames).unwrap_or_default();
             break;
         }
@@ -193,7 +195,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
     found.frames.retain(|frame| frame.header.lsn < end);
     let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
     if !orderly {
-        found.frames = rising(found.frames, start);
+        found.frames = rising(found.frames, start, end_at);
     }
     let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
     let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
@@ -215,12 +217,13 @@ fn ends_here(payload: &[u8], at: usize) -> bool {
 
 /// The most of these frames whose LSNs rise: those that are left out stand in a wrong place. Of
 /// two that say the same, the one with more neighbours is taken for the first.
-fn rising(mut frames: Vec<Frame>, start: usize) -> Vec<Frame> {
+fn rising(mut frames: Vec<Frame>, start: usize, end: Option<usize>) -> Vec<Frame> {
     let places: Vec<(usize, usize, u64)> =
         frames.iter().map(|f| (f.offset, f.offset + f.bytes(), f.header.lsn)).collect();
     let neighbours = |&(from, to, _): &(usize, usize, u64)| {
         let before = from == start || places.iter().any(|place| place.1 == from);
-        usize::from(before) + usize::from(places.iter().any(|place| place.0 == to))
+        let behind = end == Some(to) || places.iter().any(|place| place.0 == to);
+        usize::from(before) + usize::from(behind)
     };
     let beaten = |place: &(usize, usize, u64)| {
         places.iter().any(|other| {

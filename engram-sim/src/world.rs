@@ -2,6 +2,7 @@
 //!
 //! What must hold is in [`crate::law`]; this file only does what the plan says.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,9 @@ pub struct World {
     digest: u64,
     /// Incidents known before this life began.
     pub(crate) known: Vec<Incident>,
+    /// Names of files that were ever hit: what the device did not give at one start may be found
+    /// damaged at a later one.
+    pub(crate) ever_hit: BTreeSet<String>,
     /// Counters of recovery, as they were at the last start.
     pub(crate) counters: [u64; 4],
 }
@@ -142,6 +146,7 @@ impl World {
             faults: Faults::default(),
             digest: 0,
             known: Vec::new(),
+            ever_hit: BTreeSet::new(),
             counters: [0; 4],
         };
         world.sabotage();
@@ -637,6 +642,8 @@ impl World {
             if bytes.reads(at, &new) {
                 continue;
             }
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            self.ever_hit.extend(name);
             were.push((path.clone(), bytes));
             state.overwrite(&path, at, &new);
             self.tally.hits += 1;

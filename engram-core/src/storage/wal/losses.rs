@@ -57,7 +57,12 @@ fn run_at(damaged: &mut Vec<Loss>, offset: u64) -> &mut Loss {
 /// Lists the frames whose headers are right, by the run that their payloads are in.
 fn list_known(facts: &SegmentFacts, damaged: &mut [Loss]) {
     let bad = facts.odd.iter().filter(|span| span.seen == Seen::Bad);
+    let lost = |lsn: u64| facts.frames.binary_search_by_key(&lsn, |frame| frame.lsn).is_err();
     for (offset, header) in bad.filter_map(|span| Some((span.offset, span.header?))) {
+        if !lost(header.lsn) {
+            // A copy in a wrong place: the frame itself is where it belongs.
+            continue;
+        }
         let run = damaged.iter_mut().find(|loss| (loss.offset..loss.end()).contains(&offset));
         // A footer is no record; and what is in the tail is no loss.
         if let Some(run) = run.filter(|_| header.kind != Kind::FOOTER) {

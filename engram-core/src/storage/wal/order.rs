@@ -18,19 +18,20 @@ pub struct Standing {
     pub lsn: u64,
 }
 
-/// The offsets of those that stand in a wrong place, in order. `start` is where frames begin.
+/// The offsets of those that stand in a wrong place, in order. `start` is where frames begin, and
+/// `footer` where one ends them.
 #[must_use]
-pub fn misplaced(mut frames: Vec<Standing>, start: u64) -> Vec<u64> {
+pub fn misplaced(mut frames: Vec<Standing>, start: u64, footer: Option<u64>) -> Vec<u64> {
     frames.sort_unstable();
-    let mut wrong = copies(&frames, start);
+    let mut wrong = copies(&frames, start, footer);
     frames.retain(|frame| !wrong.contains(&frame.offset));
     wrong.extend(out_of_order(&frames));
     wrong.into_iter().collect()
 }
 
 /// Of frames that stand twice, all but the one that most others adjoin; of equals the first stays.
-fn copies(frames: &[Standing], start: u64) -> BTreeSet<u64> {
-    let starts: BTreeSet<u64> = frames.iter().map(|frame| frame.offset).collect();
+fn copies(frames: &[Standing], start: u64, footer: Option<u64>) -> BTreeSet<u64> {
+    let starts: BTreeSet<u64> = frames.iter().map(|frame| frame.offset).chain(footer).collect();
     let ends: BTreeSet<u64> = frames.iter().map(|frame| frame.end).chain([start]).collect();
     let adjoined = |frame: &Standing| {
         u8::from(ends.contains(&frame.offset)) + u8::from(starts.contains(&frame.end))
@@ -80,7 +81,7 @@ mod tests {
     /// Frames of 10 bytes: LSNs and where they begin.
     fn of(frames: &[(u64, u64)]) -> Vec<u64> {
         let standing = |&(lsn, offset): &(u64, u64)| Standing { offset, end: offset + 10, lsn };
-        misplaced(frames.iter().map(standing).collect(), 0)
+        misplaced(frames.iter().map(standing).collect(), 0, None)
     }
 
     #[test]

@@ -448,7 +448,11 @@ pub fn scan(
     let of =
         |frame: &FramePlace| Standing { offset: frame.offset, end: frame.end(), lsn: frame.lsn };
     let all = facts.frames.iter().map(of).chain(strays.iter().copied());
-    let misplaced = order::misplaced(all.collect(), FRAMES_START);
+    let misplaced = order::misplaced(
+        all.collect(),
+        FRAMES_START,
+        facts.footer.as_ref().map(|(offset, _)| *offset),
+    );
     if misplaced.iter().copied().eq(strays.iter().map(|stray| stray.offset)) {
         return Ok((SegmentFacts { misplaced, ..facts }, contents));
     }

@@ -41,7 +41,7 @@ struct Args {
     #[arg(long, default_value_t = 2)]
     jobs: usize,
     /// Run all workloads of up to so many operations with all their crashes (or, with --seed, the
-    /// one of that number).
+    /// one of that number, or --seeds from there on).
     #[arg(long)]
     small: Option<u32>,
     /// Stop after so many violations.
@@ -103,8 +103,11 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let begun = Instant::now();
     if let Some(depth) = args.small {
+        let first = args.seed.unwrap_or(0);
+        let count = args.seeds.or(args.seed.map(|_| 1)).unwrap_or(u64::MAX);
+        let numbers = first..first.saturating_add(count).min(small::workloads(depth));
         let tell = |line: &str| println!("{line}");
-        let tally = small::campaign(depth, args.seed, args.jobs, args.violations_max, tell);
+        let tally = small::campaign(numbers, args.jobs, args.violations_max, tell);
         let seconds = begun.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate, rounded")]
         let rate = tally.crashes as f64 / seconds;

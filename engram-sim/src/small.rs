@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -351,24 +352,16 @@ impl Fate for Tree {
     }
 }
 
-/// Runs all workloads of at most `depth` operations, or one by its number, on some threads.
+/// Runs the workloads with these numbers on some threads; [`workloads`] says how many there are.
 /// Violations are told, up to `violations_max`; then it stops.
 #[must_use]
-pub fn campaign(
-    depth: u32,
-    only: Option<u64>,
-    jobs: usize,
-    violations_max: u64,
-    tell: fn(&str),
-) -> Tally {
-    let first = only.unwrap_or(0);
-    let end = only.map_or(workloads(depth), |only| only + 1);
-    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
+pub fn campaign(numbers: Range<u64>, jobs: usize, violations_max: u64, tell: fn(&str)) -> Tally {
+    let (next, stop) = (AtomicU64::new(numbers.start), AtomicBool::new(false));
     let sum = Mutex::new(Tally::default());
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= end {
+            if number >= numbers.end {
                 return;
             }
             let mut tally = Tally { seeds: 1, ..Tally::default() };

@@ -17,8 +17,11 @@ TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 -
 # The threads and locks of this build are shuttle's: only these tests can run with it.
 RACE_TESTS = $(CARGO) test --locked -p engram-core --features shuttle --test race_tests
 
+# The simulator switches on a feature of the engine that the product never has.
+PRODUCT = --workspace --exclude engram-sim
+
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
-.PHONY: kill-test flip-test strace-test crowd-test soak race
+.PHONY: kill-test flip-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
 	chitchat clean need-rust
 
@@ -43,11 +46,13 @@ demo: need-rust ## remember, kill, damage, restart: nothing readable lost, in on
 
 test: need-rust ## all tests, doc tests included
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		echo "$(CARGO) nextest run --workspace --locked"; \
-		$(CARGO) nextest run --workspace --locked --no-tests=pass; \
+		echo "$(CARGO) nextest run"; \
+		$(CARGO) nextest run $(PRODUCT) --locked --no-tests=pass; \
+		$(CARGO) nextest run -p engram-sim --locked; \
 	else \
 		echo "cargo-nextest is not installed, so cargo test it is (slower, the same tests)"; \
-		$(CARGO) test --workspace --locked --all-targets; \
+		$(CARGO) test $(PRODUCT) --locked --all-targets; \
+		$(CARGO) test -p engram-sim --locked --all-targets; \
 	fi
 	$(CARGO) test --workspace --locked --doc
 	$(RACE_TESTS)
@@ -55,7 +60,25 @@ test: need-rust ## all tests, doc tests included
 race: need-rust ## threads of the engine interleaved at random, each law for SECONDS=60
 	ENGRAM_RACE_SECONDS=$(or $(SECONDS),60) $(RACE_TESTS) -- --nocapture
 
-quality: fmt-check clippy test doc licences ## every check that a change must pass
+# The simulator, without optimising links but with every check of a test build.
+define run-sim
+$(CARGO) build --locked --profile sim -p engram-sim
+"$(TARGET)/sim/engram-sim" $(1)
+endef
+
+sim: need-rust ## the engine over bad disks: SEED=n, or fresh seeds for SECONDS=60 (ONLY= WITHOUT= TRACE=1)
+	$(call run-sim,$(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(SEED)$(SEEDS),$(if $(SECONDS),--seconds $(SECONDS)),--seconds $(or $(SECONDS),60)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT)) $(if $(TRACE),--trace --jobs 1))
+
+sim-small: need-rust ## every workload of up to DEPTH=3 operations, crashed at every call in every way
+	$(call run-sim,--small $(or $(DEPTH),3))
+
+# Fresh seeds in the gate, for a fixed time; the kept ones are among the tests.
+sim-gate: need-rust
+	$(call run-sim,--seconds 30)
+
+quality: fmt-check clippy test sim-gate doc licences ## every check that a change must pass
 	@echo "quality: all checks passed"
 
 fmt: need-rust ## format everything

@@ -117,7 +117,16 @@ pub fn segments(image: &Image) -> Vec<Segment> {
     // What a segment holds from the next one's first LSN on is of a cut tail.
     let ends = current.iter().skip(1).map(|next| next.start).chain([u64::MAX]);
     let files = current.iter().zip(ends);
-    files.map(|(name, end)| segment(image, wal.join(name.file_name()), *name, end)).collect()
+    let mut all: Vec<Segment> =
+        files.map(|(name, end)| segment(image, wal.join(name.file_name()), *name, end)).collect();
+    let cuts: Vec<Option<u64>> =
+        all.iter().skip(1).map(|next| next.header.and_then(SegmentHeader::cut_from)).collect();
+    for (segment, from) in all.iter_mut().zip(cuts) {
+        let from = from.unwrap_or(u64::MAX);
+        segment.frames.retain(|frame| frame.header.lsn < from);
+        segment.ghosts.retain(|(_, header)| header.lsn < from);
+    }
+    all
 }
 
 /// All frames of the log, in order.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engram_core::disk::Disk;
-use engram_core::storage::wal::frame::{HEADER_BYTES, Header};
 use engram_core::storage::wal::report::{CompactionStats, Incident, IncidentKind};
 use engram_core::store::{Drive, ListQuery};
 use engram_core::{Error, Options, Store};
@@ -348,21 +347,12 @@ fn check_kept(
     }
     for lost in &start.lost {
         let Frame { path, offset, .. } = &lost.frame;
-        let mut bytes = vec![0; lost.frame.bytes().min(HEADER_BYTES)];
         let Some(hurt) = start.hurt.get(path) else { continue };
-        hurt.read(*offset, &mut bytes);
-        // Zeros, and whole frames from elsewhere, are nothing that this one left.
-        let foreign = Header::decode(&bytes).is_some_and(|h| h != lost.frame.header)
-            || expected.kept.iter().any(|frame| {
-                let behind = frame.offset + frame.bytes();
-                frame.path == *path && frame.offset < offset + bytes.len() && *offset < behind
-            });
-        bytes.truncate(bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1));
-        if !foreign && !aside.holds(&bytes) {
-            let lsn = lost.frame.header.lsn;
-            let path = path.display();
+        if let Some(left) = left_of(&lost.frame, hurt).find(|left| !aside.holds(left)) {
+            let (lsn, path, bytes) = (lost.frame.header.lsn, path.display(), left.len());
             return Err(format!(
-                "rule 2: what is left of LSN {lsn} at {offset} of {path} was thrown away"
+                "rule 2: {bytes} bytes that are left of LSN {lsn} at {offset} of {path} were \
+                 thrown away"
             ));
         }
     }
@@ -370,6 +360,26 @@ fn check_kept(
     let highest = lsns(all).last().copied().unwrap_or(0);
     let seen = lsns(frames(image).iter()).last().copied().unwrap_or(0);
     Ok(highest.max(seen))
+}
+
+/// The runs of bytes that a frame had and that still stand in its place; short ones tell nothing,
+/// and zeros are as good as nothing.
+fn left_of(frame: &Frame, hurt: &Bytes) -> impl Iterator<Item = Vec<u8>> {
+    let mut was = frame.header.encode().to_vec();
+    was.extend(&frame.payload);
+    let mut now = vec![0; was.len()];
+    hurt.read(frame.offset, &mut now);
+    let mut runs = vec![Vec::new()];
+    for (old, new) in was.into_iter().zip(now) {
+        match runs.last_mut() {
+            Some(run) if old == new => run.push(new),
+            _ => runs.push(Vec::new()),
+        }
+    }
+    runs.into_iter().filter_map(|mut run| {
+        run.truncate(run.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1));
+        (run.len() >= 16).then_some(run)
+    })
 }
 
 /// Whether an incident is one of these, or tells of bytes that one of them told of: after another

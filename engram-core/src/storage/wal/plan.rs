@@ -99,7 +99,8 @@ pub struct Loss {
 
 impl Loss {
     /// A run of bytes that nothing is known of yet.
-    pub(super) fn of(offset: u64, bytes: u64) -> Self {
+    #[must_use]
+    pub fn of(offset: u64, bytes: u64) -> Self {
         Self { offset, bytes, lsns: Vec::new(), listed: Vec::new(), entries: 0 }
     }
 

@@ -59,6 +59,8 @@ pub struct Scanner {
     lsns: (u64, u64),
     /// Where frames stand that belong elsewhere, in order.
     misplaced: Vec<u64>,
+    /// What the last header that stood in its place says: where its frame begins, its LSN, its end.
+    claim: Option<(u64, u64, u64)>,
     last_lsn: u64,
     /// Where the next span begins.
     offset: u64,
@@ -89,6 +91,7 @@ impl Scanner {
             salt,
             lsns: (first, last),
             misplaced: Vec::new(),
+            claim: None,
             last_lsn,
             offset,
             gap: None,
@@ -178,6 +181,9 @@ impl Scanner {
             }
             return self.begin_gap(window, at_end);
         }
+        if header.kind != Kind::FOOTER {
+            self.claim = Some((self.offset, header.lsn, self.offset.saturating_add(bytes)));
+        }
         if !right {
             // A header that was written to the wrong place claims bytes that are not its own.
             let sight = whole.saturating_add(HEADER_BYTES);
@@ -202,11 +208,16 @@ impl Scanner {
         Step::Found { offset, span }
     }
 
-    /// Whether a footer lists frames behind itself, so that it is not the end of these.
+    /// Whether a footer stands where the frames that it lists do not end.
     fn ends_elsewhere(&self, header: &Header, payload: &[u8]) -> bool {
         let footer = Footer::decode(payload).filter(|_| header.kind == Kind::FOOTER);
-        let last = footer.and_then(|footer| footer.frames.last().map(|listed| listed.offset));
-        last.is_some_and(|last| last >= self.offset)
+        let Some(last) = footer.and_then(|footer| footer.frames.last().copied()) else {
+            return false;
+        };
+        let other_end = self.claim.is_some_and(|(offset, lsn, end)| {
+            (offset, lsn) == (last.offset, last.lsn) && end != self.offset
+        });
+        last.offset >= self.offset || other_end
     }
 
     /// Where in `bytes`, behind their front, a header of this segment begins.

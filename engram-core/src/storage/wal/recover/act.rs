@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
 use super::{Judged, Recovery, apply_all, place_of};
-use crate::disk::{Open, read_exact_at, write_all_at};
+use crate::disk::{Open, read_exact_at, read_up_to, write_all_at};
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::{Continue, Cut, Judgement, LsnRange, go_on};
+use crate::storage::wal::plan::{Continue, Cut, Judgement, Loss, LsnRange, Position, go_on};
 use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
 use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
@@ -110,6 +110,9 @@ impl Recovery {
         let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;
         if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
+            keep = self.quarantine_rest(judged)?;
+        }
+        if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
             // A crash came before its unused end was given back.
             let path = self.env.wal_path(&judged.facts.name.file_name());
             self.env.disk.open(&path, Open::Write)?.set_len(sealed_end)?;
@@ -146,36 +149,39 @@ impl Recovery {
 
     /// Copies the damage of a segment to the quarantine. Says whether it must stay in place.
     fn quarantine_damage(&mut self, judged: &Judged) -> bool {
-        let mut stays = false;
+        let stays = judged.judgement.damaged.iter().map(|loss| self.quarantine_loss(judged, loss));
+        stays.fold(false, |any, stays| any | stays)
+    }
+
+    /// Copies one run of damage to the quarantine. Says whether it must stay in place.
+    fn quarantine_loss(&mut self, judged: &Judged, loss: &Loss) -> bool {
         let file = judged.facts.name.file_name();
-        for loss in &judged.judgement.damaged {
-            let mut name = None;
-            if loss.bytes > 0 {
-                let keep = Keep {
-                    file: &file,
-                    offset: loss.offset,
-                    bytes: loss.bytes,
-                    verdict: IncidentKind::Damaged,
-                    restorable: Vec::new(),
-                    salt: Some(judged.facts.header.salt),
-                };
-                match self.quarantine.keep(judged.surveyed.file.as_ref(), &keep) {
-                    Ok(kept) => name = Some(kept),
-                    Err(e) => {
-                        stays = true;
-                        tracing::warn!(
-                            file,
-                            cause = %e,
-                            "the quarantine cannot be written; damaged bytes stay where they are"
-                        );
-                    }
+        let mut stays = false;
+        let mut name = None;
+        if loss.bytes > 0 {
+            let keep = Keep {
+                file: &file,
+                offset: loss.offset,
+                bytes: loss.bytes,
+                verdict: IncidentKind::Damaged,
+                restorable: Vec::new(),
+                salt: Some(judged.facts.header.salt),
+            };
+            match self.quarantine.keep(judged.surveyed.file.as_ref(), &keep) {
+                Ok(kept) => name = Some(kept),
+                Err(e) => {
+                    stays = true;
+                    tracing::warn!(
+                        file,
+                        cause = %e,
+                        "the quarantine cannot be written; damaged bytes stay where they are"
+                    );
                 }
             }
-            let incident = damage_incident(&self.env, &judged.facts, loss, name);
-            // What is written down nowhere must be found again.
-            stays |= !self.note(incident);
         }
-        stays
+        let incident = damage_incident(&self.env, &judged.facts, loss, name);
+        // What is written down nowhere must be found again.
+        stays | !self.note(incident)
     }
 
     /// Writes a damaged header copy again from the good one.
@@ -369,6 +375,19 @@ impl Recovery {
         let skipped = (first_skipped < next_lsn).then(|| (first_skipped, next_lsn - 1));
         let keep_end = cut.copy_end.max(cut.keep_end);
         Ok(Cut { keep_end, start, copy_start: keep_end, copy_end: keep_end, skipped, next_lsn })
+    }
+
+    /// Behind a footer stand zeros, or what a cut left. Anything else was written to the wrong
+    /// place, or the footer was: it is kept. Says whether it must stay in place.
+    fn quarantine_rest(&mut self, judged: &Judged) -> io::Result<bool> {
+        let (from, end) = (judged.facts.sealed_end, judged.facts.file_bytes);
+        if matches!(judged.surveyed.position, Position::Followed { cut: Some(_), .. }) {
+            return Ok(false);
+        }
+        let mut rest = vec![0; usize::try_from(end - from).unwrap_or(usize::MAX)];
+        read_up_to(judged.surveyed.file.as_ref(), &mut rest, from)?;
+        let Some(last) = rest.iter().rposition(|&byte| byte != 0) else { return Ok(false) };
+        Ok(self.quarantine_loss(judged, &Loss::of(from, last as u64 + 1)))
     }
 
     /// Copies a tail to the quarantine. Says whether it must stay in place.

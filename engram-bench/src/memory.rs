@@ -2,13 +2,9 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engram_core::clock::{SystemClock, SystemRng};
-use engram_core::disk::real::RealDisk;
-use engram_core::storage::wal::report::RecoveryMode;
 use engram_core::{Condition, Draft, Durability, Options, Store};
 
 use crate::Outcome;
@@ -27,19 +23,10 @@ const BATCH: usize = 2000;
 pub(crate) fn options(durability: Durability, segment_bytes: u64) -> Options {
     Options {
         durability,
-        recovery: RecoveryMode::Salvage,
-        accept_loss: Vec::new(),
         segment_bytes,
         queue_max: 4096,
-        compaction_bytes_per_second_max: 0,
-        forget_erase_max: Duration::from_hours(24),
         compact_automatically: false,
-        recovery_threads: 0,
-        disk: Arc::new(RealDisk),
-        clock: Arc::new(SystemClock::default()),
-        rng: Arc::new(SystemRng),
-        metrics: Arc::default(),
-        progress: Arc::default(),
+        ..Options::default()
     }
 }
 

@@ -7,12 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engram_core::clock::{SystemClock, SystemRng};
-use engram_core::disk::real::RealDisk;
 use engram_core::episode::limits;
-use engram_core::metrics::Metrics;
-use engram_core::storage::wal::report::RecoveryMode;
-use engram_core::{Durability, Options, Store};
+use engram_core::{Options, Store};
 use engram_server::{Config, MetricsExporter, Opening};
 use serde_json::{Value, json};
 use support::{Answer, Client, Running};

@@ -144,7 +144,7 @@ fn check_tiling(bytes: &[u8], spans: &[(u64, Span)]) {
         assert!(!sealed, "{span:?} behind the footer");
         let length = match span {
             Span::Frame(header) => header.frame_bytes(),
-            Span::Bad { bytes, .. } | Span::Stale { bytes } => *bytes,
+            Span::Bad { bytes, .. } | Span::Stale { bytes, .. } => *bytes,
             Span::End => bytes.len() as u64 - at,
         };
         assert!(length > 0, "{span:?} of nothing");

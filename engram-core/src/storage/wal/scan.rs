@@ -214,10 +214,11 @@ impl Scanner {
         let Some(last) = footer.and_then(|footer| footer.frames.last().copied()) else {
             return false;
         };
-        let other_end = self.claim.is_some_and(|(offset, lsn, end)| {
-            (offset, lsn) == (last.offset, last.lsn) && end != self.offset
+        // It stands in the middle of its last frame. (Damage may stand between the two.)
+        let within = self.claim.is_some_and(|(offset, lsn, end)| {
+            (offset, lsn) == (last.offset, last.lsn) && end > self.offset
         });
-        last.offset >= self.offset || other_end
+        last.offset >= self.offset || within
     }
 
     /// Where in `bytes`, behind their front, a header of this segment begins.

@@ -209,7 +209,7 @@ fn whatever_write_or_sync_fails_nothing_acknowledged_is_lost() {
 fn whatever_name_cannot_be_made_or_removed_nothing_acknowledged_is_lost() {
     let faults = [
         (RENAME, "error=EIO", Some(503)),
-        (RENAME, "error=ENOSPC", Some(503)),
+        (RENAME, "error=ENOSPC", Some(507)),
         (UNLINK, "error=EIO", None),
         (SYNC_DIR, "error=EIO", Some(503)),
     ];
@@ -220,7 +220,7 @@ fn whatever_name_cannot_be_made_or_removed_nothing_acknowledged_is_lost() {
 fn whatever_file_cannot_be_opened_or_cut_nothing_acknowledged_is_lost() {
     let faults = [
         (OPEN, "error=EMFILE", Some(503)),
-        (OPEN, "error=ENOSPC", Some(503)),
+        (OPEN, "error=ENOSPC", Some(507)),
         (CUT, "error=EIO", None),
     ];
     sweep(&faults, &[1, 2, 4]);

@@ -198,6 +198,34 @@ fn a_full_disk_refuses_and_damages_nothing() {
     }
 }
 
+/// It poisoned the log: a full disk is to refuse, and to go on by itself.
+#[test]
+fn a_full_disk_that_cannot_name_the_next_segment_refuses_and_goes_on() {
+    for (op, path) in [(Op::Rename, ".seg"), (Op::SyncDir, "wal"), (Op::Create, "head")] {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        remember(&store, "first", "x");
+        disk.fail(Fault { op, path, first: 0, times: 1, kind: Kind::Enospc });
+        let mut kept = 1;
+        let mut refused = false;
+        for n in 0..200 {
+            match try_remember(&store, &format!("e{n}"), &"y".repeat(20_000)) {
+                Ok(_) => kept += 1,
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::DiskFull, "{op:?}: {e}");
+                    refused = true;
+                }
+            }
+        }
+        assert_eq!(store.state(), WalState::Ready, "{op:?}");
+        assert!(store.wal().segments.len() > 2, "{op:?}: it went on in other segments");
+        assert!(refused || op == Op::Create, "{op:?}: the fault never came");
+        assert_eq!(contents(&store).len(), kept);
+        let after = open(&disk.crash(Unsynced::Lost));
+        assert_eq!((contents(&after).len(), after.recovery_report().failed.total()), (kept, 0));
+    }
+}
+
 #[test]
 fn an_episode_refused_for_want_of_room_leaves_no_space_behind() {
     let disk = MemDisk::new();

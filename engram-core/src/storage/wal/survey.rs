@@ -440,24 +440,45 @@ pub fn scan(
     progress: &RecoveryProgress,
 ) -> Result<(SegmentFacts, Contents)> {
     let (facts, contents, strays) = scan_without(env, segment, tolerant, progress, Vec::new())?;
-    if strays.is_empty() {
+    let footer = facts.footer.as_ref().map(|(offset, _)| *offset);
+    let early = footer.filter(|_| ends_in_another_footer(&facts, segment));
+    if strays.is_empty() && early.is_none() {
         return Ok((facts, contents));
     }
     // A write to the wrong place: a frame that is whole and stands before others of lower LSN would
-    // cost all of these. Most of them are right, so the fewest that disagree with the rest go.
+    // cost all of these, and so would a footer. Most frames are right, so the fewest that disagree
+    // with the rest go.
     let of =
         |frame: &FramePlace| Standing { offset: frame.offset, end: frame.end(), lsn: frame.lsn };
     let all = facts.frames.iter().map(of).chain(strays.iter().copied());
-    let misplaced = order::misplaced(
-        all.collect(),
-        FRAMES_START,
-        facts.footer.as_ref().map(|(offset, _)| *offset),
-    );
-    if misplaced.iter().copied().eq(strays.iter().map(|stray| stray.offset)) {
+    let ends = footer.filter(|_| early.is_none());
+    let mut misplaced = order::misplaced(all.collect(), FRAMES_START, ends);
+    if early.is_none() && misplaced.iter().copied().eq(strays.iter().map(|stray| stray.offset)) {
         return Ok((SegmentFacts { misplaced, ..facts }, contents));
     }
+    misplaced.extend(early);
+    misplaced.sort_unstable();
     let again = scan_without(env, segment, tolerant, progress, misplaced.clone());
     again.map(|(facts, contents, _)| (SegmentFacts { misplaced, ..facts }, contents))
+}
+
+/// Whether the file goes on behind its footer and ends in another one: it was given the length of
+/// that one, so the first is a copy in a wrong place.
+fn ends_in_another_footer(facts: &SegmentFacts, segment: &Surveyed) -> bool {
+    if facts.sealed_end >= segment.file_bytes {
+        return false;
+    }
+    let SegmentHeader { salt, start, .. } = facts.header;
+    let scanner = Scanner::new(salt, start, LSN_MAX, facts.sealed_end);
+    let mut reader = SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, true);
+    while let Ok(Some(item)) = reader.next_span() {
+        if let Span::Frame(header) = item.span
+            && header.kind == Kind::FOOTER
+        {
+            return item.offset + header.frame_bytes() == segment.file_bytes;
+        }
+    }
+    false
 }
 
 /// Reads one segment without the frames at some offsets. Gives what stands out of its place,

@@ -94,6 +94,8 @@ pub struct Writer {
     /// What the frame that found no room needs of a segment.
     room_wanted: u64,
     full: bool,
+    /// The active segment has its footer, and the next one could not get its name yet.
+    sealed: bool,
     poisoned: Option<String>,
     /// Segments whose unused end can be given back.
     pub trim: Vec<(Arc<dyn File>, u64)>,
@@ -125,6 +127,7 @@ impl Writer {
             spare: None,
             room_wanted: 0,
             full: false,
+            sealed: false,
             poisoned: None,
             trim: Vec::new(),
         }
@@ -224,7 +227,7 @@ impl Writer {
         let bytes = HEADER_BYTES_U64 + new.payload.len() as u64;
         let reserve = if new.urgent { 0 } else { self.forget_reserve(1) };
         let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
-        if self.active.offset + needed > self.active.capacity {
+        if self.sealed || self.active.offset + needed > self.active.capacity {
             let empty = FooterBuilder::default().bytes_with_one_more();
             self.room_wanted = FRAMES_START + bytes + empty;
             return Ok(Pushed::NoRoom);
@@ -271,7 +274,7 @@ impl Writer {
         // One frame more will be listed when the last of these asks for itself.
         let reserve = self.forget_reserve(0);
         let needed = bytes + self.active.footer.bytes_with_one_more() + reserve;
-        if self.active.offset + needed > self.active.capacity {
+        if self.sealed || self.active.offset + needed > self.active.capacity {
             self.room_wanted = FRAMES_START + bytes + listed;
             return false;
         }
@@ -393,8 +396,8 @@ impl Writer {
     /// Seals the active segment and begins the next one. The buffer must be flushed.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] when there is no room for the next segment, and nothing changed;
-    /// else [`Error::Poisoned`].
+    /// [`Error::DiskFull`] when there is no room for the next segment, or its name: then another
+    /// call goes on from there. Else [`Error::Poisoned`].
     pub fn rotate(&mut self) -> Result<()> {
         self.check_poison()?;
         debug_assert!(self.buffer.is_empty(), "rotation would skip a buffered frame");
@@ -403,9 +406,20 @@ impl Writer {
             Some(spare) => spare,
             None => self.urgent_spare(wanted)?,
         };
-        self.seal()?;
-        let result = self.begin_segment(spare);
-        result.map_err(|e| self.poison(format!("beginning segment {} failed: {e}", self.next_lsn)))
+        if !self.sealed {
+            self.seal()?;
+            self.sealed = true;
+        }
+        match self.begin_segment(spare) {
+            Ok(()) => {
+                self.sealed = false;
+                self.set_full(false);
+                Ok(())
+            }
+            // What was made of it is made anew.
+            Err(e) if is_full(&e) => Err(self.disk_full(wanted)),
+            Err(e) => Err(self.poison(format!("beginning segment {} failed: {e}", self.next_lsn))),
+        }
     }
 
     /// Makes the next segment's file at once, as small as allowed if need be, but with room for

@@ -19,7 +19,9 @@ use super::frame::{self, Header, Kind};
 use super::read::SpanReader;
 use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
-use crate::disk::{Disk, File, Open, read_file, read_up_to, write_all_at, write_file};
+use crate::disk::{
+    Disk, File, Open, read_exact_at, read_file, read_up_to, write_all_at, write_file,
+};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sim::{Broken, broken};
@@ -73,6 +75,8 @@ struct Incidents {
     known: HashSet<String>,
     end: u64,
     torn: bool,
+    /// This process wrote and synced all of it, and its name.
+    durable: bool,
 }
 
 impl Quarantine {
@@ -176,6 +180,7 @@ impl Quarantine {
     pub fn record(&self, incident: &Incident) -> io::Result<bool> {
         let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
         if !incidents.known.insert(incident.id.clone()) {
+            self.write_list(&mut incidents, "")?;
             return Ok(false);
         }
         incidents.list.push(incident.clone());
@@ -186,23 +191,38 @@ impl Quarantine {
         let json = serde_json::to_string(incident).map_err(io::Error::other)?;
         let start = if incidents.torn { "\n" } else { "" };
         let line = format!("{start}{:08x} {json}\n", frame::crc(json.as_bytes()));
+        self.write_list(&mut incidents, &line)?;
+        incidents.torn = false;
+        Ok(true)
+    }
+
+    /// Adds a line to the list. The first time, what was read is written again before it, and the
+    /// name synced: a process that died may have left both in the cache only.
+    fn write_list(&self, incidents: &mut Incidents, line: &str) -> io::Result<()> {
+        if incidents.durable && line.is_empty() {
+            return Ok(());
+        }
         let dir = self.env.quarantine_dir();
         let disk = self.env.disk.as_ref();
         disk.create_dir(&dir)?;
         let path = dir.join(INCIDENTS_NAME);
-        let (file, new) = match disk.open(&path, Open::Write) {
-            Ok(file) => (file, false),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => (disk.open(&path, Open::New)?, true),
-            Err(e) => return Err(e),
+        let file = match disk.open(&path, Open::Write) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => disk.open(&path, Open::New)?,
+            opened => opened?,
         };
+        if !incidents.durable {
+            let mut old = vec![0; usize::try_from(incidents.end).unwrap_or(usize::MAX)];
+            read_exact_at(file.as_ref(), &mut old, 0)?;
+            write_all_at(file.as_ref(), &old, 0)?;
+        }
         write_all_at(file.as_ref(), line.as_bytes(), incidents.end)?;
         file.sync()?;
         incidents.end += line.len() as u64;
-        incidents.torn = false;
-        if new {
+        if !incidents.durable {
             disk.sync_dir(&dir)?;
+            incidents.durable = true;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether an incident was found before.

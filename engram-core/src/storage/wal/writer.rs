@@ -505,6 +505,10 @@ impl Writer {
     }
 
     fn begin_segment(&mut self, spare: Spare) -> io::Result<()> {
+        // A segment without frames gives its name to the next one, and what its header says of the
+        // segment before.
+        let old = &self.active.header;
+        let replaces = old.start == self.next_lsn;
         let header = SegmentHeader {
             identity: self.identity,
             salt: self.env.rng.u64(),
@@ -512,8 +516,8 @@ impl Writer {
             end: 0,
             generation: 0,
             synced: self.synced_lsn,
-            skipped: (0, 0),
-            cut: false,
+            skipped: if replaces { old.skipped } else { (0, 0) },
+            cut: replaces && old.cut,
             accepted_loss: false,
         };
         write_all_at(spare.file.as_ref(), &header.encode_block(), 0)?;

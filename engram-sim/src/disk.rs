@@ -5,7 +5,7 @@
 //! sync calls pages clean that never reached the disk. Calls fail, are cut short, or find the
 //! disk full. Everything is decided by dice, and every call goes into a digest.
 //!
-//! Deliberately absent: damage at rest ([`crate::damage`]), and time.
+//! Deliberately absent: damage at rest (`life.rs` chooses it), and time.
 
 use std::fmt;
 use std::io;

@@ -137,14 +137,19 @@ pub fn frames(image: &Image) -> Vec<Frame> {
 
 fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment {
     let bytes = image.get(&path).map(crate::disk::bytes::Bytes::to_vec).unwrap_or_default();
-    let header = HEADER_OFFSETS.into_iter().find_map(|offset| {
+    let copies = HEADER_OFFSETS.into_iter().filter_map(|offset| {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         match SegmentHeader::decode(bytes.get(at..at + HEADER_COPY_BYTES)?) {
             HeaderCopy::Good(header) => Some(header),
             _ => None,
         }
     });
+    let copies: Vec<SegmentHeader> = copies.collect();
     let start = usize::try_from(FRAMES_START).unwrap_or(usize::MAX);
+    // Where the copies differ, the first frame says which of them is of this life of the file.
+    let first = bytes.get(start..).and_then(Header::decode);
+    let of_this_life = |header: &&SegmentHeader| Some(header.salt) == first.map(|first| first.salt);
+    let header = copies.iter().find(of_this_life).or(copies.first()).copied();
     let salt = header.map(|header| header.salt).or_else(|| {
         // The first frame tells it too.
         Header::decode(bytes.get(start..)?).map(|header| header.salt)
@@ -237,19 +242,19 @@ fn rising(mut frames: Vec<Frame>, start: usize, end: Option<usize>) -> Vec<Frame
     let beaten = |place: &(usize, usize, u64)| {
         places.iter().any(|other| {
             let (own, theirs) = (neighbours(place), neighbours(other));
-            other.2 == place.2 && (theirs > own || (theirs == own && other.0 < place.0))
+            other.2 == place.2 && theirs > own
         })
     };
     let beaten: Vec<usize> = places.iter().filter(|p| beaten(p)).map(|place| place.0).collect();
     frames.retain(|frame| !beaten.contains(&frame.offset));
     let mut chains: Vec<(usize, Option<usize>)> = Vec::new();
     for (at, frame) in frames.iter().enumerate() {
-        let lower = (0..at).filter(|&other| frames[other].header.lsn < frame.header.lsn);
+        let lower = (0..at).rev().filter(|&other| frames[other].header.lsn < frame.header.lsn);
         let before = lower.max_by_key(|&other| chains[other].0);
         chains.push((before.map_or(1, |other| chains[other].0 + 1), before));
     }
     let longest = chains.iter().map(|chain| chain.0).max();
-    let mut next = chains.iter().rposition(|chain| Some(chain.0) == longest);
+    let mut next = chains.iter().position(|chain| Some(chain.0) == longest);
     let mut kept = BTreeSet::new();
     while let Some(at) = next {
         kept.insert(at);

@@ -1,5 +1,5 @@
 //! What must hold: the invariants of ARCHITECTURE.md, checked after every start and beside
-//! every change. Each sentence that a check gives names the invariant by its number.
+//! every change. Where a check holds one of them, its sentence begins with the invariant's number.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

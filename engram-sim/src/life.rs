@@ -206,7 +206,9 @@ impl World {
             }
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
             self.ever_hit.extend(name);
-            were.push((path.clone(), bytes));
+            if were.iter().all(|(hit, _)| *hit != path) {
+                were.push((path.clone(), bytes));
+            }
             state.overwrite(&path, at, &new);
             self.tally.hits += 1;
         }

@@ -87,7 +87,9 @@ pub fn run(input: &[u8]) {
     let compacted = again.compact_from_memory();
     assert!(compacted.is_ok(), "it compacts: {compacted:?}");
     let mut after = look(&again, base);
-    assert!(after.remove(&("a".into(), "new".into())).is_some(), "what was just kept is there");
+    // A forger may give the space another name.
+    let there = after.remove(&("a".into(), "new".into())).is_some();
+    assert!(there || edits.forged, "what was just kept is there");
     let mut first = first;
     first.remove(&("a".into(), "new".into()));
     assert_eq!(after, first, "compaction changes nothing");

@@ -29,7 +29,7 @@ pub fn misplaced(mut frames: Vec<Standing>, start: u64, footer: Option<u64>) -> 
     wrong.into_iter().collect()
 }
 
-/// Of frames that stand twice, all but the one that most others adjoin; of equals the first stays.
+/// Of frames that stand twice, those that fewer others adjoin.
 fn copies(frames: &[Standing], start: u64, footer: Option<u64>) -> BTreeSet<u64> {
     let starts: BTreeSet<u64> = frames.iter().map(|frame| frame.offset).chain(footer).collect();
     let ends: BTreeSet<u64> = frames.iter().map(|frame| frame.end).chain([start]).collect();
@@ -37,16 +37,14 @@ fn copies(frames: &[Standing], start: u64, footer: Option<u64>) -> BTreeSet<u64>
         let sides = [ends.contains(&frame.offset), starts.contains(&frame.end)];
         sides.into_iter().filter(|adjoined| *adjoined).count()
     };
-    let mut best: BTreeMap<u64, Standing> = BTreeMap::new();
+    let mut most: BTreeMap<u64, usize> = BTreeMap::new();
     for frame in frames {
-        let first = best.entry(frame.lsn).or_insert(*frame);
-        if adjoined(frame) > adjoined(first) {
-            *first = *frame;
-        }
+        let most = most.entry(frame.lsn).or_default();
+        *most = adjoined(frame).max(*most);
     }
-    let kept =
-        |frame: &Standing| best.get(&frame.lsn).is_some_and(|best| best.offset == frame.offset);
-    frames.iter().filter(|frame| !kept(frame)).map(|frame| frame.offset).collect()
+    let fewer =
+        |frame: &&Standing| most.get(&frame.lsn).is_some_and(|&most| adjoined(frame) < most);
+    frames.iter().filter(fewer).map(|frame| frame.offset).collect()
 }
 
 /// The fewest whose absence leaves the LSNs rising: those that are in no longest rising chain
@@ -60,6 +58,8 @@ fn out_of_order(frames: &[Standing]) -> Vec<u64> {
         let length = ends.partition_point(|&(end, _)| end < frame.lsn);
         before.push(length.checked_sub(1).and_then(|n| ends.get(n)).map(|&(_, at)| at));
         match ends.get_mut(length) {
+            // Of two that are the same the first one stays.
+            Some(end) if end.0 == frame.lsn => {}
             Some(end) => *end = (frame.lsn, at),
             None => ends.push((frame.lsn, at)),
         }
@@ -98,10 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn of_two_copies_the_one_that_others_adjoin_is_right() {
+    fn of_two_copies_the_one_that_others_adjoin_or_that_is_in_order_is_right() {
         // The first is followed by rubbish, the second by the frame that came next.
         assert_eq!(of(&[(2, 7), (2, 40), (3, 50)]), [7]);
         assert_eq!(of(&[(1, 0), (2, 10), (3, 20), (1, 33), (2, 43)]), [33, 43]);
         assert_eq!(of(&[(1, 0), (2, 10), (2, 99)]), [99]);
+        // Each adjoins one other; only one of them is in order.
+        assert_eq!(of(&[(6, 5), (7, 15), (4, 40), (5, 50), (6, 60), (7, 70)]), [5, 15]);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::frame::{HEADER_BYTES, Header};
 use super::scan::{Scanner, Span, Step, WINDOW_BYTES};
 use super::segment::{
-    FORMAT_VERSION, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader,
+    FORMAT_VERSION, FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, Identity, LSN_MAX,
+    SegmentHeader, SegmentName,
 };
 use crate::disk::{File, read_up_to};
 
@@ -157,7 +158,7 @@ pub enum HeaderRead {
 /// # Errors
 /// What the device said, when neither copy could be read.
 pub fn read_header(file: &dyn File) -> io::Result<HeaderRead> {
-    let mut good = None;
+    let mut good: [Option<SegmentHeader>; 2] = [None; 2];
     let mut bad = [false; 2];
     let mut unreadable = [false; 2];
     let mut newest = 0;
@@ -170,15 +171,57 @@ pub fn read_header(file: &dyn File) -> io::Result<HeaderRead> {
             continue;
         }
         match SegmentHeader::decode(&bytes) {
-            HeaderCopy::Good(header) => good = good.or(Some(header)),
+            HeaderCopy::Good(header) => good[copy] = Some(header),
             HeaderCopy::TooNew(version) => newest = newest.max(version),
             HeaderCopy::Bad => bad[copy] = true,
         }
     }
-    match (good, failed) {
+    if let [Some(first), Some(second)] = good
+        && first != second
+    {
+        // One is of a file that had this name before: a sector that fell back.
+        let old = usize::from(!is_of_another_life(file, first.salt));
+        good[old] = None;
+        bad[old] = true;
+    }
+    match (good[0].or(good[1]), failed) {
         _ if newest > FORMAT_VERSION => Ok(HeaderRead::TooNew(newest)),
         (Some(header), _) => Ok(HeaderRead::Good(ReadHeader { header, bad, unreadable })),
         (None, Some(e)) => Err(e),
         (None, None) => Ok(HeaderRead::Bad),
     }
+}
+
+/// Whether the first frame of a file has another salt.
+fn is_of_another_life(file: &dyn File, salt: u64) -> bool {
+    let mut bytes = [0; HEADER_BYTES];
+    let read = read_up_to(file, &mut bytes, FRAMES_START);
+    read.is_ok() && Header::decode(&bytes).is_some_and(|frame| frame.salt != salt)
+}
+
+/// With both copies of a header gone, the first frame still tells the salt: it stands where no
+/// user's bytes can stand.
+pub(super) fn piece_together(
+    file: &dyn File,
+    name: SegmentName,
+    identity: Identity,
+) -> Option<SegmentHeader> {
+    let mut bytes = [0; HEADER_BYTES];
+    read_up_to(file, &mut bytes, FRAMES_START).ok()?;
+    let first = Header::decode(&bytes)?;
+    let last = name.rewritten.map_or(LSN_MAX, |(end, _)| end);
+    if !(name.start..=last).contains(&first.lsn) {
+        return None;
+    }
+    Some(SegmentHeader {
+        identity,
+        salt: first.salt,
+        start: name.start,
+        end: name.rewritten.map_or(0, |(end, _)| end),
+        generation: name.generation(),
+        synced: name.start - 1,
+        skipped: (0, 0),
+        cut: false,
+        accepted_loss: false,
+    })
 }

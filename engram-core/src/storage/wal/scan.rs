@@ -122,7 +122,8 @@ impl Scanner {
             return Step::Found { offset, span: Span::End };
         }
         if self.sealed {
-            // What follows a footer is the rest of a cut or untrimmed file, and means nothing.
+            // What follows a footer is the rest of a cut or untrimmed file, or none of its frames.
+            // (Recovery looks at it once more, before it gives the space back.)
             return Step::Done;
         }
         if window.len() < HEADER_BYTES {

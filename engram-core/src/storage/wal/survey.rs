@@ -15,14 +15,14 @@ use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::order::{self, Standing};
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
-use super::read::{HeaderRead, ReadHeader, SpanReader, read_header};
+use super::read::{HeaderRead, ReadHeader, SpanReader, piece_together, read_header};
 use super::scan::{Scanner, Span};
 use super::segment::{
     FORMAT_VERSION, FRAMES_START, FileName, Identity, LSN_MAX, SegmentHeader, SegmentName,
 };
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
-use crate::disk::{Entry, File, Open, read_up_to};
+use crate::disk::{Entry, File, Open};
 use crate::error::{Error, Result};
 use crate::record::{self, Instant, Known, LegacyImported, Record};
 
@@ -287,29 +287,6 @@ fn common_identity(read: &[(SegmentName, Opened)]) -> Option<Identity> {
     }
     let most = counts.iter().map(|&(_, count)| count).max()?;
     counts.into_iter().find(|&(_, count)| count == most).map(|(identity, _)| identity)
-}
-
-/// With both copies of a header gone, the first frame still tells the salt: it stands where no
-/// user's bytes can stand.
-fn piece_together(file: &dyn File, name: SegmentName, identity: Identity) -> Option<SegmentHeader> {
-    let mut bytes = [0; super::frame::HEADER_BYTES];
-    read_up_to(file, &mut bytes, FRAMES_START).ok()?;
-    let first = Header::decode(&bytes)?;
-    let last = name.rewritten.map_or(LSN_MAX, |(end, _)| end);
-    if !(name.start..=last).contains(&first.lsn) {
-        return None;
-    }
-    Some(SegmentHeader {
-        identity,
-        salt: first.salt,
-        start: name.start,
-        end: name.rewritten.map_or(0, |(end, _)| end),
-        generation: name.generation(),
-        synced: name.start - 1,
-        skipped: (0, 0),
-        cut: false,
-        accepted_loss: false,
-    })
 }
 
 /// What one frame says, without its contents.

@@ -5,6 +5,7 @@ pub mod disk;
 mod driver;
 pub mod episode;
 pub mod error;
+pub mod index;
 pub mod inspect;
 pub mod metrics;
 pub mod record;

@@ -1,7 +1,7 @@
 //! Engram's simulator: the real engine, stepped on one thread, over disks that lose, tear, flip
 //! and fail, with an oracle beside it. The same seed gives the same run, byte for byte.
 //!
-//! [`act`] draws what happens, [`world`] does it, [`law`] says what must hold; [`model`] knows
+//! [`act`] draws what happens, [`world`] does it, `law` says what must hold; [`model`] knows
 //! what callers were told and [`replay`] what the bytes on disk say.
 
 pub mod act;

@@ -1,6 +1,6 @@
 //! One run: a plan's acts, done to the real engine on a simulated disk, with the oracle beside.
 //!
-//! What must hold is in [`crate::law`]; this file only does what the plan says.
+//! What must hold is in `law`; this file only does what the plan says.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

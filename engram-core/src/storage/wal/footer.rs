@@ -3,7 +3,7 @@
 //! So in a sealed segment every loss is named exactly, and a damaged `Forget` still forgets. It is
 //! made of sections that an older reader can skip.
 //!
-//! Deliberately absent: what a loss means ([`super::losses`]).
+//! Deliberately absent: what a loss means (`losses`).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use super::bytes::{part, put, put_varint, take, take_array, take_varint, wide};

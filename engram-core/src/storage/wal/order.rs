@@ -103,6 +103,8 @@ mod tests {
         assert_eq!(of(&[(2, 7), (2, 40), (3, 50)]), [7]);
         assert_eq!(of(&[(1, 0), (2, 10), (3, 20), (1, 33), (2, 43)]), [33, 43]);
         assert_eq!(of(&[(1, 0), (2, 10), (2, 99)]), [99]);
+        // Neither adjoins any: the first one stays.
+        assert_eq!(of(&[(2, 7), (2, 40)]), [40]);
         // Each adjoins one other; only one of them is in order.
         assert_eq!(of(&[(6, 5), (7, 15), (4, 40), (5, 50), (6, 60), (7, 70)]), [5, 15]);
     }

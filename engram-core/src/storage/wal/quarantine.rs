@@ -179,6 +179,12 @@ impl Quarantine {
     /// What the disk said; the incident is then known to this process only.
     pub fn record(&self, incident: &Incident) -> io::Result<bool> {
         let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut incident = incident.clone();
+        let old = incidents.list.iter().find(|old| old.id == incident.id);
+        if let Some([first, _]) = old.and_then(|old| first_not_in(&incident.lsns, &old.lsns)) {
+            // The same bytes, hit once more: now they cost other records.
+            incident.id = format!("{}-lsn-{first}", incident.id);
+        }
         if !incidents.known.insert(incident.id.clone()) {
             self.write_list(&mut incidents, "")?;
             return Ok(false);
@@ -188,7 +194,7 @@ impl Quarantine {
             return Ok(true);
         }
         self.env.metrics.incident(incident.verdict);
-        let json = serde_json::to_string(incident).map_err(io::Error::other)?;
+        let json = serde_json::to_string(&incident).map_err(io::Error::other)?;
         let start = if incidents.torn { "\n" } else { "" };
         let line = format!("{start}{:08x} {json}\n", frame::crc(json.as_bytes()));
         self.write_list(&mut incidents, &line)?;
@@ -247,6 +253,12 @@ impl Quarantine {
         Metrics::set(&self.env.metrics.quarantine_bytes, bytes);
         bytes
     }
+}
+
+/// The first range that no range of `known` holds.
+fn first_not_in(ranges: &[[u64; 2]], known: &[[u64; 2]]) -> Option<[u64; 2]> {
+    let held = |range: &[u64; 2]| known.iter().any(|k| k[0] <= range[0] && range[1] <= k[1]);
+    ranges.iter().copied().find(|range| !held(range))
 }
 
 fn load_incidents(env: &Env) -> Result<Incidents> {

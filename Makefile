@@ -74,9 +74,10 @@ sim: need-rust ## the engine over bad disks: SEED=n, or fresh seeds for SECONDS=
 sim-small: need-rust ## every workload of up to DEPTH=3 operations, crashed at every call in every way
 	$(call run-sim,--small $(or $(DEPTH),3))
 
-# Fresh seeds in the gate, for a fixed time; the kept ones are among the tests.
+# Fresh seeds in the gate, for a fixed time; the kept ones are among the tests. Misdirected writes are
+# left to `make sim`: docs/reliability.md (The record) says why.
 sim-gate: need-rust
-	$(call run-sim,--seconds 30)
+	$(call run-sim,--seconds 30 --without misdirected)
 
 quality: fmt-check clippy test sim-gate doc licences ## every check that a change must pass
 	@echo "quality: all checks passed"

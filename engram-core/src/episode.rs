@@ -38,6 +38,8 @@ pub mod limits {
     pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
     /// Largest segment, in bytes: offsets in the directory are 32 bits wide.
     pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+    /// Longest text of a cue, in bytes.
+    pub const CUE_BYTES_MAX: usize = 16 << 10;
     /// Most episodes in one page of a list.
     pub const LIST_MAX: usize = 1000;
     /// Episodes in one page of a list, unless chosen.
@@ -189,7 +191,7 @@ pub fn check_space(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_embedding(embedding: &[f32]) -> Result<()> {
+pub(crate) fn check_embedding(embedding: &[f32]) -> Result<()> {
     if embedding.len() > DIMENSIONS_MAX {
         let found = format!("{} dimensions", embedding.len());
         let bound = format!("{DIMENSIONS_MAX} dimensions");
@@ -212,7 +214,7 @@ fn check_metadata(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_length(field: &'static str, text: &str, min: usize, max: usize) -> Result<()> {
+pub(crate) fn check_length(field: &'static str, text: &str, min: usize, max: usize) -> Result<()> {
     if text.len() < min {
         let bound = format!("{min} to {max} bytes");
         return Err(limit(field, "empty", bound, "0 bytes".into(), false));
@@ -224,7 +226,7 @@ fn check_length(field: &'static str, text: &str, min: usize, max: usize) -> Resu
     Ok(())
 }
 
-fn limit(
+pub(crate) fn limit(
     field: &'static str,
     problem: &'static str,
     bound: String,

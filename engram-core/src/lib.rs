@@ -8,6 +8,7 @@ pub mod error;
 pub mod index;
 pub mod inspect;
 pub mod metrics;
+pub mod recall;
 pub mod record;
 #[cfg_attr(not(feature = "sim"), doc(hidden))]
 pub mod sim;
@@ -18,4 +19,5 @@ mod sync;
 pub use clock::Timestamp;
 pub use episode::{Draft, Episode, StoredEpisode};
 pub use error::{Error, ErrorKind, Result};
+pub use recall::{Cue, Recollection, Weights};
 pub use store::{Condition, Durability, Options, Store};

@@ -4,8 +4,9 @@ use super::Store;
 use super::answers::{ListQuery, Page};
 use super::directory::{Entry, TimeCursor};
 use crate::disk::read_exact_at;
-use crate::episode::{StoredEpisode, limits};
+use crate::episode::StoredEpisode;
 use crate::error::{Error, Result};
+use crate::recall::{check_limit, check_range};
 use crate::record::{self, Instant, Record};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::frame::{self, HEADER_BYTES, Header};
@@ -39,7 +40,8 @@ impl Store {
     /// [`Error::NoSpace`]; [`Error::Limit`] for the limit, the cursor, or a range that ends
     /// before it begins.
     pub fn list(&self, space: &str, query: &ListQuery) -> Result<Page> {
-        let limit = check_list(query)?;
+        let limit = check_limit(query.limit)?;
+        check_range(query.from, query.to)?;
         let space_key = self.inner.keys.space(space);
         let memory = &self.inner.driver.shared.memory;
         // What is newer may be met twice: where it stood, and where it stands.
@@ -158,31 +160,6 @@ impl Store {
         let space = remember.space.to_owned();
         Ok(Some(StoredEpisode { space, lsn, recorded_at, episode }))
     }
-}
-
-fn check_list(query: &ListQuery) -> Result<usize> {
-    let limit = query.limit.unwrap_or(limits::LIST_DEFAULT);
-    if !(1..=limits::LIST_MAX).contains(&limit) {
-        return Err(Error::Limit {
-            field: "limit",
-            problem: "out of range",
-            bound: format!("1 to {}", limits::LIST_MAX),
-            value: limit.to_string(),
-            too_large: false,
-        });
-    }
-    if let (Some(from), Some(to)) = (query.from, query.to)
-        && from > to
-    {
-        return Err(Error::Limit {
-            field: "to",
-            problem: "before `from`",
-            bound: format!("not before {from}"),
-            value: to.to_string(),
-            too_large: false,
-        });
-    }
-    Ok(limit)
 }
 
 fn wanted(stored: &StoredEpisode, query: &ListQuery) -> bool {

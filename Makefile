@@ -23,7 +23,7 @@ PRODUCT = --workspace --exclude engram-sim
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
-	chitchat clean need-rust
+	chitchat eval embedder-table clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -152,10 +152,22 @@ bench-quick: need-rust ## the same with small logs (under 5 minutes)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench
 	"$(TARGET)/release/engram-bench" --quick
 
+eval: need-rust ## how well recall answers: words, vectors, hybrid (SET=folder DISTRACTORS=import.jsonl)
+	$(CARGO) run --release --locked -p engram-bench --example eval -- $(or $(SET),engram-bench/eval) $(DISTRACTORS)
+
 chitchat: ## fetch the chat corpus and turn it into JSONL (target/chitchat/chitchat.jsonl)
 	@command -v python3 >/dev/null || { \
 		echo "python3 is missing: apt-get install python3 python3-pip" >&2; exit 1; }
 	scripts/chitchat.py
+
+# One table for all: who changes the recipe commits what comes out, and names it anew.
+EMBEDDER = target/embedder
+embedder-table: ## make the built-in embedder's table anew, and say its SHA-256 (needs python3, PyPI)
+	@command -v python3 >/dev/null || { \
+		echo "python3 is missing: apt-get install python3 python3-pip python3-venv" >&2; exit 1; }
+	test -x $(EMBEDDER)/venv/bin/python || python3 -m venv $(EMBEDDER)/venv
+	$(EMBEDDER)/venv/bin/python -m pip install --quiet -r scripts/embedder/requirements.txt
+	$(EMBEDDER)/venv/bin/python scripts/embedder/build_table.py
 
 clean: ## remove what was built
 	$(CARGO) clean

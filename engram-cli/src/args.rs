@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Start(Box<StartArgs>),
     /// Remember one episode
     Remember(Box<RememberArgs>),
+    /// Recall episodes by words, by meaning, and by what they are
+    Recall(Box<RecallArgs>),
     /// Show one episode
     Get(GetArgs),
     /// Forget one episode, or a whole space
@@ -185,6 +187,44 @@ pub(crate) struct RememberArgs {
     /// Refuse to replace an episode that exists
     #[arg(long, requires = "id", value_parser = BoolishValueParser::new())]
     pub(crate) new: bool,
+}
+
+/// `engram recall`.
+#[derive(Debug, Args)]
+pub(crate) struct RecallArgs {
+    /// What to recall; "…" asks for a phrase, word* for a beginning [may be left out where another
+    /// field asks]
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: SpaceArgs,
+    /// At most so many, 1 to 1000 [else 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) limit: Option<u64>,
+    /// Not older than this, as RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Older than this, as RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// At this place
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) r#where: Option<String>,
+    /// With this person; may be given many times, and then means all of them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) who: Vec<String>,
+    /// With these members in its metadata, as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = values::json_object)]
+    pub(crate) metadata: Option<Box<serde_json::value::RawValue>>,
+    /// At least this sure, 0 to 1
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = values::confidence)]
+    pub(crate) min_confidence: Option<f64>,
+    /// A file with an embedding to compare with: a JSON list of numbers
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) embedding: Option<PathBuf>,
+    /// Say how the answer was found
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    pub(crate) explain: bool,
 }
 
 /// `engram get`.

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome, note};
 use crate::out::{self, clean, clean_lines};
 
 /// Media type of bodies.
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 /// Columns of text that a line of `list` shows.
 const LINE_CHARS: usize = 100;
 
@@ -48,7 +48,7 @@ struct Remembered {
 
 /// An episode as the server shows it, as far as people read it here.
 #[derive(Debug, Deserialize)]
-struct Episode {
+pub(crate) struct Episode {
     id: String,
     what: String,
     when: String,
@@ -82,9 +82,14 @@ pub(crate) struct Page<'a> {
 impl Page<'_> {
     /// Names on standard error what the page could not give.
     pub(crate) fn tell_unreadable(&self) {
-        for reason in &self.unreadable {
-            note(&format!("an episode cannot be read: {reason}"));
-        }
+        tell_unreadable(&self.unreadable);
+    }
+}
+
+/// Names on standard error what an answer could not give.
+pub(crate) fn tell_unreadable(reasons: &[String]) {
+    for reason in reasons {
+        note(&format!("an episode cannot be read: {reason}"));
     }
 }
 
@@ -126,7 +131,8 @@ fn read_stdin() -> Outcome<String> {
     Ok(text)
 }
 
-fn read_embedding(path: &std::path::Path) -> Outcome<Box<RawValue>> {
+/// Reads a file that holds a JSON list of numbers.
+pub(crate) fn read_embedding(path: &std::path::Path) -> Outcome<Box<RawValue>> {
     let shown = path.display();
     let text = fs::read_to_string(path)
         .map_err(|e| Failure::failed(format!("--embedding {shown}: cannot be read: {e}")))?;
@@ -260,7 +266,8 @@ pub(crate) fn print_body(body: &[u8]) -> Outcome {
     out::line(String::from_utf8_lossy(body).trim_end())
 }
 
-fn shown_short(episode: &Episode) -> String {
+/// An episode on one line.
+pub(crate) fn shown_short(episode: &Episode) -> String {
     let who = if episode.who.is_empty() {
         String::new()
     } else {

@@ -2,7 +2,7 @@
 //! logs offline.
 //!
 //! The map: `args` is the command line and `settings` what `engram.toml` adds to it; `start` is the
-//! glue to the server; `client` speaks HTTP for `remember` to `export`; `wal` looks at a data
+//! glue to the server; `client` speaks HTTP for `remember` to `export` (`recall` has a file of its own); `wal` looks at a data
 //! directory without a server; `demo` tells the story. Deliberately absent: any rule about episodes
 //! or logs. Those are the engine's and the server's, and are said once.
 
@@ -18,6 +18,7 @@ mod logging;
 mod out;
 mod overview;
 mod progress;
+mod recall;
 mod settings;
 mod start;
 mod wal;
@@ -42,6 +43,7 @@ fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Start(args) => start::start(*args, cli.settings_file.as_deref()),
         Command::Remember(args) => episodes::remember(*args),
+        Command::Recall(args) => recall::recall(&args),
         Command::Get(args) => episodes::get(&args),
         Command::Forget(args) => episodes::forget(&args),
         Command::List(args) => episodes::list(&args),

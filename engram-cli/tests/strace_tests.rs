@@ -36,10 +36,13 @@ fn calls_max() -> u32 {
 }
 
 /// The calls that fail: some of the first few in the gate, each one of many in the long form; and
-/// all from the third on.
+/// all from the third on, and all.
 fn moments(some: &[u32]) -> Vec<String> {
     let few = some.iter().copied().filter(|_| calls_max() == 0);
-    few.chain(1..=calls_max()).map(|n| n.to_string()).chain(["3+".to_owned()]).collect()
+    few.chain(1..=calls_max())
+        .map(|n| n.to_string())
+        .chain(["3+".to_owned(), "1+".to_owned()])
+        .collect()
 }
 
 /// What may be there under each id: the last acknowledged state, and what nobody was told of.

@@ -6,6 +6,7 @@
 
 mod asked;
 mod batch;
+mod indexing;
 mod memory;
 mod pending;
 mod replay;
@@ -19,6 +20,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use asked::{Asked, CompactSlot};
+use indexing::Indexing;
 pub(crate) use memory::Memory;
 pub use pending::Pending;
 use pending::{Slot, Ticket};
@@ -120,6 +122,7 @@ pub(crate) struct Shared {
     maintenance_armed: AtomicBool,
     /// Compaction runs, and garbage comes faster than it goes.
     behind: AtomicBool,
+    indexing: Indexing,
 }
 
 /// The threads of one open store.
@@ -144,7 +147,8 @@ pub(crate) struct Parts {
 
 impl Driver {
     pub(crate) fn start(parts: Parts) -> Result<Self> {
-        let Parts { env, options, segments, quarantine, directory, writer } = parts;
+        let Parts { env, options, segments, quarantine, mut directory, writer } = parts;
+        directory.start_feeding();
         let committer = Committer::new(options.durability);
         let shared = Arc::new(Shared {
             env,
@@ -163,6 +167,7 @@ impl Driver {
             maintain: Condvar::new(),
             maintenance_armed: AtomicBool::new(true),
             behind: AtomicBool::new(false),
+            indexing: Indexing::default(),
         });
         shared.publish(&shared.engine().writer);
         let driver = Self {
@@ -176,6 +181,9 @@ impl Driver {
         }
         driver.spawn("engram-writer", |shared| shared.write_loop())?;
         driver.spawn("engram-upkeep", |shared| Upkeep::new(Arc::clone(shared)).run())?;
+        if driver.shared.options.index_in_background {
+            driver.spawn("engram-index", |shared| shared.index_loop())?;
+        }
         Ok(driver)
     }
 
@@ -203,6 +211,7 @@ impl Driver {
         self.shared.work.notify_all();
         lock(&self.shared.orders).closing = true;
         self.shared.maintain.notify_all();
+        self.shared.close_indexing();
         // Whoever else closes waits here until the log is closed.
         let mut threads = lock(&self.threads);
         let upkeep = lock(&self.upkeep).take();
@@ -225,6 +234,10 @@ impl Driver {
         let closed = engine.writer.mark();
         trim(&mut engine.writer);
         self.shared.publish(&engine.writer);
+        drop(engine);
+        if self.shared.options.index_in_background {
+            self.shared.save_indexes(true);
+        }
         closed
     }
 

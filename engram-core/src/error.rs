@@ -80,6 +80,17 @@ pub enum Error {
         /// The dimension that was given.
         found: u32,
     },
+    /// A cue brings a vector, and the space has none to compare it with.
+    #[error(
+        "embedding: space {space:?} holds no embeddings, this cue has one of {found} dimensions; \
+         recall by text, or remember episodes with embeddings"
+    )]
+    NoVectors {
+        /// The space.
+        space: String,
+        /// The dimension that was given.
+        found: u32,
+    },
     /// Two different ids have the same 64-bit key. Never seen; refused rather than mixed up.
     #[error("id {id:?}: its key is taken by another id of this store; choose another id")]
     KeyCollision {
@@ -248,7 +259,9 @@ impl Error {
             Self::NoEpisode { .. } | Self::NoSpace { .. } | Self::NoSuch { .. } => {
                 ErrorKind::NotFound
             }
-            Self::Dimension { .. } | Self::KeyCollision { .. } => ErrorKind::Conflict,
+            Self::Dimension { .. } | Self::NoVectors { .. } | Self::KeyCollision { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Precondition { .. } => ErrorKind::Precondition,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::DiskFull { .. } => ErrorKind::DiskFull,

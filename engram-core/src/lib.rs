@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod disk;
 mod driver;
+pub mod embedder;
 pub mod episode;
 pub mod error;
 pub mod index;

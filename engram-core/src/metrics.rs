@@ -7,6 +7,8 @@
 //! Deliberately absent: the server's families, which it describes and registers itself, and the
 //! series of episodes by space, whose label is only known while running; it is described here.
 
+use std::time::Duration;
+
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, NoopRecorder, Recorder};
 
 use crate::error::{Error, ErrorKind};
@@ -77,6 +79,8 @@ pub struct Metrics {
     pub episodes: Gauge,
     /// Spaces.
     pub spaces: Gauge,
+    /// Seconds of one recall; see [`Metrics::recalled`].
+    pub recall_duration: Histogram,
     /// By verdict, in the order of [`IncidentKind::ALL`].
     incidents: [Counter; IncidentKind::ALL.len()],
 }
@@ -134,6 +138,7 @@ impl Metrics {
             unexplained_frames: to.gauge(schema::WAL_UNEXPLAINED_FRAMES, &[]),
             episodes: to.gauge(schema::EPISODES, &[]),
             spaces: to.gauge(schema::SPACES, &[]),
+            recall_duration: to.histogram(schema::RECALL_DURATION_SECONDS),
             incidents: IncidentKind::ALL
                 .map(|kind| to.counter(schema::WAL_INCIDENTS_TOTAL, &[("verdict", kind.name())])),
         }
@@ -176,6 +181,11 @@ impl Metrics {
                 counter.increment(1);
             }
         }
+    }
+
+    /// Counts a recall that was answered, and how long that took.
+    pub fn recalled(&self, took: Duration) {
+        self.recall_duration.record(took.as_secs_f64());
     }
 
     /// Counts a change that was not taken, where the log and not the change was the reason.

@@ -8,6 +8,7 @@ mod open;
 pub mod options;
 pub mod policy;
 mod read;
+mod recall;
 mod takeover;
 
 use std::path::{Path, PathBuf};
@@ -167,7 +168,7 @@ impl Store {
             payload,
         };
         let convert = |answers| only(answers).map(|done| Forgotten { lsn: done.lsn });
-        self.inner.driver.shared.submit(vec![Ok(change)], convert)
+        self.inner.driver.shared.submit(vec![Ok(change)], convert).map(Pending::forgetting)
     }
 
     /// Forgets a whole space.
@@ -187,9 +188,10 @@ impl Store {
             payload_crc: frame::crc(&payload),
             payload,
         };
-        self.inner.driver.shared.submit(vec![Ok(change)], |answers| {
+        let convert = |answers| {
             only(answers).map(|done| SpaceForgotten { lsn: done.lsn, episodes: done.forgotten })
-        })
+        };
+        self.inner.driver.shared.submit(vec![Ok(change)], convert).map(Pending::forgetting)
     }
 
     /// The spaces, by name.

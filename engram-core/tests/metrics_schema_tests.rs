@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engram_core::Error;
 use engram_core::metrics::Metrics;
@@ -134,7 +135,7 @@ fn the_five_promised_names_are_exact() {
         assert_eq!(constant, name);
         assert!(ALL.iter().any(|family| family.name == name), "{name} is not in the table");
     }
-    assert_eq!(SCHEMA_VERSION, "1.3.0");
+    assert_eq!(SCHEMA_VERSION, "1.4.0");
 }
 
 /// The rules of `promtool check metrics`, and of this house.
@@ -244,6 +245,7 @@ fn helpers_count_where_their_names_say() {
     metrics.write_refused(&Error::Busy { queued: 1, bound: 1 });
     metrics.write_refused(&Error::Poisoned { cause: "test".into() });
     metrics.write_refused(&Error::NoSpace { space: "s".into() });
+    metrics.recalled(Duration::from_micros(700));
     Metrics::set(&metrics.head_lsn, 9);
 
     for (series, wanted) in [
@@ -262,6 +264,7 @@ fn helpers_count_where_their_names_say() {
         ("engram_wal_writes_refused_total{reason=busy}", 1),
         ("engram_wal_writes_refused_total{reason=poisoned}", 1),
         ("engram_wal_writes_refused_total{reason=disk_full}", 0),
+        ("engram_recall_duration_seconds{}", 1),
         ("engram_wal_head_lsn{}", 9.0_f64.to_bits()),
     ] {
         assert_eq!(listing.value(series), wanted, "{series}");
@@ -288,7 +291,7 @@ fn the_changelog_tells_every_series_of_this_version() {
     let docs = include_str!("../../docs/metrics-schema-changelog.md");
     let newest = docs.split("\n## ").nth(1).unwrap_or_default();
     assert!(newest.starts_with(&format!("{SCHEMA_VERSION}:")), "newest entry: {newest}");
-    for version in ["1.3.0", "1.2.0", "1.1.0", "1.0.0"] {
+    for version in ["1.4.0", "1.3.0", "1.2.0", "1.1.0", "1.0.0"] {
         assert!(docs.contains(&format!("\n## {version}: ")), "{version} has no entry");
     }
     let told: Vec<&str> = newest.lines().filter(|line| line.starts_with("| `")).collect();

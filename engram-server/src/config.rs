@@ -6,6 +6,11 @@ use std::time::Duration;
 /// each byte escaped (`\u0000`) takes 6 MiB, 4,096 numbers of 25 digits 100 KiB.
 pub const EPISODE_BODY_BYTES_MAX: usize = 16 << 20;
 
+/// Largest body that holds a cue, in bytes. Every legal cue fits: 16 KiB of text and 64 names of
+/// 256 bytes take 96 KiB each where every byte is escaped (`\u0000`), 4,096 numbers of 25 digits
+/// 100 KiB, metadata 64 KiB.
+pub const CUE_BODY_BYTES_MAX: usize = 512 << 10;
+
 /// Bodies over this size are parsed away from the threads that serve everybody, in bytes.
 pub(crate) const INLINE_BYTES_MAX: usize = 256 << 10;
 

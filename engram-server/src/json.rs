@@ -1,25 +1,30 @@
-//! Episodes as JSON: how callers write them, how answers print them.
+//! Episodes and cues as JSON: how callers write them, how answers print them.
 //!
-//! Parsing goes straight from text into a [`engram_core::Draft`], without a tree in between, and
-//! every refusal names the field, what it may be, and what it was. Deliberately absent: limits
-//! (they are [`engram_core::Draft::check`]'s), except where a list must not be built that is
-//! over its limit anyway.
+//! Parsing goes straight from text into a [`engram_core::Draft`] or [`engram_core::Cue`], without
+//! a tree in between, and every refusal names the field, what it may be, and what it was.
+//! Deliberately absent: limits (each of these has a `check`), except where a list must not be
+//! built that is over its limit anyway.
 
 mod answer;
 mod batch;
+mod cue;
 mod diagnose;
 mod embedding;
 mod field;
 mod parse;
+mod recollection;
+mod value;
 
 pub use answer::{EmbeddingForm, write_episode, write_line};
 pub use batch::{parse_array, parse_ndjson};
-pub(crate) use parse::parse_time;
+pub use cue::parse_cue;
 pub use parse::{Line, parse_draft, parse_line};
+pub use recollection::write_recollection;
+pub(crate) use value::parse_time;
 
 use engram_core::Error;
 
-/// Why text is no episode.
+/// Why text is no episode, or no cue.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JsonError {
     /// It is not JSON of the right form.
@@ -30,11 +35,11 @@ pub enum JsonError {
     Refused(#[from] Error),
 }
 
-/// Text that is not an episode's JSON.
+/// Text that is not an episode's or a cue's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem} (wanted {bound}; this is {value}); nothing was stored")]
 pub struct Malformed {
-    /// The field, or `episode` when it is the whole.
+    /// The field, or `episode` or `cue` when it is the whole.
     pub field: String,
     /// What is wrong.
     pub problem: String,

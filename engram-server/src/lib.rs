@@ -47,6 +47,6 @@ mod routes;
 mod server;
 mod timing;
 
-pub use config::{Config, EPISODE_BODY_BYTES_MAX};
+pub use config::{CUE_BODY_BYTES_MAX, Config, EPISODE_BODY_BYTES_MAX};
 pub use exporter::MetricsExporter;
 pub use server::{Opening, Server};

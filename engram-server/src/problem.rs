@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     Timeout,
     Dimension,
+    NoVectors,
     KeyCollision,
     Precondition,
     TooLarge,
@@ -63,6 +64,7 @@ impl Kind {
             }
             Self::Timeout => ("timeout", 408, "The request came too slowly", soon),
             Self::Dimension => ("dimension", 409, "The space has another dimension", None),
+            Self::NoVectors => ("no-vectors", 409, "The space has no embeddings", None),
             Self::KeyCollision => ("key-collision", 409, "The id cannot be used", None),
             Self::Precondition => ("precondition", 412, "The precondition does not hold", None),
             Self::TooLarge => ("too-large", 413, "Too large", None),
@@ -187,6 +189,11 @@ impl From<Error> for Problem {
                 format!("{expected} dimensions"),
                 format!("{found} dimensions"),
             ),
+            Error::NoVectors { found, .. } => of(Kind::NoVectors).field(
+                "embedding",
+                "none, or text".into(),
+                format!("{found} dimensions"),
+            ),
             Error::KeyCollision { id } => {
                 of(Kind::KeyCollision).field("id", "an id whose key is free".into(), id)
             }
@@ -273,6 +280,8 @@ mod tests {
         check(limit(false), 422, "limit", Some("id"));
         let dimension = Error::Dimension { space: "s".into(), expected: 8, found: 4 };
         check(dimension, 409, "dimension", Some("embedding"));
+        let none = Error::NoVectors { space: "s".into(), found: 4 };
+        check(none, 409, "no-vectors", Some("embedding"));
     }
 
     #[test]

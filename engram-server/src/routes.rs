@@ -1,11 +1,12 @@
 //! The table of routes, and what goes around every handler.
 //!
-//! Other issues add theirs here: recall, MCP, `OpenAPI` and authentication have no route yet, and
-//! get the 404 of every unknown path.
+//! Other issues add theirs here: MCP, `OpenAPI` and authentication have no route yet, and get the
+//! 404 of every unknown path.
 
 mod batch;
 mod episodes;
 mod health;
+mod recall;
 mod spaces;
 mod wal;
 
@@ -22,13 +23,15 @@ use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 
 use crate::app::App;
+use crate::json::{EmbeddingForm, JsonError};
 use crate::leftover::Leftover;
 use crate::problem::{Kind, Problem};
+use crate::request::Query;
 use crate::timing::RouteTimer;
 
 /// All routes.
 pub(crate) fn router(app: &App) -> Router {
-    let table: [(&'static str, MethodRouter<App>); 15] = [
+    let table: [(&'static str, MethodRouter<App>); 16] = [
         ("/v1/spaces", get(spaces::list)),
         ("/v1/spaces/{space}", delete(spaces::forget)),
         ("/v1/spaces/{space}/episodes", post(episodes::remember).get(episodes::list)),
@@ -38,6 +41,7 @@ pub(crate) fn router(app: &App) -> Router {
             post(batch::remember).get(episodes::get).delete(episodes::forget),
         ),
         ("/v1/spaces/{space}/episodes/{id}", get(episodes::get).delete(episodes::forget)),
+        ("/v1/spaces/{space}/recall", post(recall::recall)),
         ("/v1/wal", get(wal::status)),
         ("/v1/wal/recovery", get(wal::recovery)),
         ("/v1/wal/incidents", get(wal::incidents)),
@@ -127,6 +131,25 @@ fn json_text(text: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// The refusal of a read, which has no need to say that nothing was stored.
+fn of_read(error: JsonError) -> Problem {
+    match error {
+        JsonError::Malformed(told) => {
+            Problem::of_field(Kind::Malformed, told.field, &told.problem, told.bound, told.value)
+        }
+        JsonError::Refused(error) => error.into(),
+    }
+}
+
+/// How embeddings are to come back, if the query says so.
+fn embedding_form(query: &mut Query) -> Result<Option<EmbeddingForm>, Problem> {
+    let Some(text) = query.take("embedding")? else { return Ok(None) };
+    EmbeddingForm::named(&text).map(Some).ok_or_else(|| {
+        let bound = "list, base64 or none";
+        Problem::of_field(Kind::Malformed, "embedding", "no such form", bound, text)
+    })
 }
 
 /// Runs what may take long away from the threads that serve everybody.

@@ -11,6 +11,7 @@
 )]
 
 pub mod config;
+pub mod cue;
 pub mod disk;
 pub mod frame;
 pub mod havoc;
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "frame", run: frame::run, seeds: frame::seeds, input_bytes_max: 4 << 10 },
     Target { name: "scan", run: scan::run, seeds: scan::seeds, input_bytes_max: 4 << 10 },
     Target {
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 6] = [
         input_bytes_max: 32 << 10,
     },
     Target { name: "json", run: json::run, seeds: json::seeds, input_bytes_max: 16 << 10 },
+    Target { name: "cue", run: cue::run, seeds: cue::seeds, input_bytes_max: 16 << 10 },
     Target { name: "config", run: config::run, seeds: config::seeds, input_bytes_max: 2 << 10 },
 ];
 

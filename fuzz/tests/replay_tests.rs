@@ -55,6 +55,11 @@ fn episodes_as_json_hold_their_laws() {
 }
 
 #[test]
+fn cues_hold_their_laws() {
+    replay("cue", 10_000);
+}
+
+#[test]
 fn settings_hold_their_laws() {
     replay("config", 300);
 }

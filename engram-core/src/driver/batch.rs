@@ -66,7 +66,8 @@ impl Shared {
             }
         }
         self.publish(writer);
-        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::AcqRel);
+        self.arm_indexing();
         for (ticket, answers) in answered {
             for e in answers.iter().filter_map(|answer| answer.as_ref().err()) {
                 self.env.metrics.write_refused(e);

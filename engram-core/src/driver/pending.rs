@@ -79,6 +79,7 @@ pub struct Pending<T> {
     shared: Arc<Shared>,
     convert: fn(Answers) -> Result<T>,
     handed_over: bool,
+    forgets: bool,
 }
 
 impl<T> Pending<T> {
@@ -87,7 +88,19 @@ impl<T> Pending<T> {
         shared: Arc<Shared>,
         convert: fn(Answers) -> Result<T>,
     ) -> Self {
-        Self { slot: Some(slot), shared, convert, handed_over: false }
+        Self { slot: Some(slot), shared, convert, handed_over: false, forgets: false }
+    }
+
+    /// For a change that forgets: it is out of every index too before it is acknowledged.
+    pub(crate) fn forgetting(mut self) -> Self {
+        self.forgets = true;
+        self
+    }
+
+    fn settle(&self) {
+        if self.forgets {
+            self.shared.forget_in_indexes();
+        }
     }
 
     /// Blocks until the change is acknowledged or refused.
@@ -100,6 +113,7 @@ impl<T> Pending<T> {
             self.shared.lead_or_hand_over();
         }
         let answers = slot.wait();
+        self.settle();
         (self.convert)(answers)
     }
 
@@ -121,6 +135,7 @@ impl<T> Future for Pending<T> {
         if let Some(answers) = state.answers.take() {
             drop(state);
             self.slot = None;
+            self.settle();
             return Poll::Ready((self.convert)(answers));
         }
         state.waker = Some(context.waker().clone());

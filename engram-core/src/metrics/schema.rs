@@ -3,10 +3,10 @@
 //!
 //! Pure. Names are promises to dashboards: a change of this table is a change of
 //! [`SCHEMA_VERSION`] and a line in `docs/metrics-schema-changelog.md`. Deliberately absent:
-//! recall latency, which joins the table with the recall itself.
+//! values, and who sets them ([`super::Metrics`], and the server for its own).
 
 /// The version of this table, by semver: a removed or changed series is a major one.
-pub const SCHEMA_VERSION: &str = "1.3.0";
+pub const SCHEMA_VERSION: &str = "1.4.0";
 
 /// What a family of series is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +156,9 @@ families! {
     SPACES = Gauge "engram_spaces" in Count: "Spaces in memory.";
     SPACE_EPISODES = Gauge "engram_space_episodes" in Count:
         "Episodes in memory, by space.", by ["space": &[]];
+    RECALL_DURATION_SECONDS = Histogram "engram_recall_duration_seconds" in Seconds:
+        "How long a recall that was answered took in the engine, its reads included.",
+        buckets RECALL_SECONDS_BUCKETS;
     HTTP_REQUEST_DURATION_SECONDS = Histogram "engram_http_request_duration_seconds" in Seconds:
         "How long a request took, by method, route template and status class.",
         by ["method": &[], "route": &[], "status": &[]], buckets HTTP_SECONDS_BUCKETS;
@@ -201,6 +204,11 @@ pub const BATCH_BYTES_BUCKETS: &[f64] = &[
     4_194_304.0,
     16_777_216.0,
     67_108_864.0,
+];
+/// From a handful of episodes in memory to a cold disk and a filter that says no to nearly all.
+pub const RECALL_SECONDS_BUCKETS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05,
+    0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 /// From a read of the page cache to a client's patience.
 pub const HTTP_SECONDS_BUCKETS: &[f64] = &[

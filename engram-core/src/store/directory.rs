@@ -9,9 +9,12 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 mod apply;
+pub mod feed;
 mod knowledge;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use feed::Feed;
 
 use crate::record::Instant;
 use crate::storage::wal::frame::{Header, Kind};
@@ -77,7 +80,9 @@ struct Orphans {
 
 #[derive(Debug, Default)]
 struct Space {
+    key: u64,
     name: Box<str>,
+    feed: Feed,
     episodes: u64,
     bytes: u64,
     dimension: Option<u32>,
@@ -136,6 +141,10 @@ pub struct Directory {
     episodes: u64,
     undecodable: u64,
     imported: HashMap<String, (u64, Vec<u8>)>,
+    /// Whether anybody makes indexes of it.
+    feeding: bool,
+    /// Spaces whose feed is not empty.
+    hungry: BTreeSet<u32>,
 }
 
 impl Directory {
@@ -264,6 +273,10 @@ impl Directory {
         if let Some(space) = self.spaces.get_mut(index(entry.space)) {
             space.episodes = space.episodes.saturating_sub(1);
             space.bytes = space.bytes.saturating_sub(u64::from(entry.place.bytes));
+            if self.feeding {
+                space.feed.gone(entry.lsn);
+                self.hungry.insert(entry.space);
+            }
         }
         Some(entry)
     }
@@ -285,6 +298,10 @@ impl Directory {
             if let Some(space) = self.spaces.get_mut(index(entry.space)) {
                 space.episodes = space.episodes.saturating_add(1);
                 space.bytes = space.bytes.saturating_add(u64::from(entry.place.bytes));
+                if self.feeding {
+                    space.feed.came(entry.key, entry.lsn);
+                    self.hungry.insert(entry.space);
+                }
             }
         }
         if let Some(place) = self.slots.get_mut(index(slot)) {
@@ -317,7 +334,7 @@ impl Directory {
         let next = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         let number = *self.space_by_key.entry(space_key).or_insert(next);
         if number == next {
-            self.spaces.push(Space::default());
+            self.spaces.push(Space { key: space_key, ..Space::default() });
         }
         if let Some(space) = self.spaces.get_mut(index(number))
             && space.name.is_empty()

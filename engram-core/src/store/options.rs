@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Rng, SystemClock, SystemRng};
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
+use crate::embedder::{Builtin, Embedder};
 use crate::episode::limits;
 use crate::metrics::Metrics;
 use crate::storage::wal::env::Scale;
@@ -57,6 +58,11 @@ pub struct Options {
     pub compact_automatically: bool,
     /// Threads that read the log at recovery; 0 for as many as there are cores.
     pub recovery_threads: usize,
+    /// What turns text into vectors; `None`: callers bring them, or there are none.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// Whether indexes are made and saved in the background, so that a recall finds them ready.
+    /// Without it whoever recalls makes them.
+    pub index_in_background: bool,
     /// Sizes below the segment's; only simulations change them.
     pub scale: Scale,
     /// Who steps the engine.
@@ -85,6 +91,8 @@ impl Default for Options {
             forget_erase_max: Duration::from_hours(24),
             compact_automatically: true,
             recovery_threads: 0,
+            embedder: Some(Arc::new(Builtin)),
+            index_in_background: true,
             scale: Scale::default(),
             drive: Drive::Threads,
             disk: Arc::new(RealDisk),

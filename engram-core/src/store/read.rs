@@ -4,6 +4,7 @@ use super::Store;
 use super::answers::{ListQuery, Page};
 use super::directory::{Entry, TimeCursor};
 use crate::disk::read_exact_at;
+use crate::driver::Shared;
 use crate::episode::StoredEpisode;
 use crate::error::{Error, Result};
 use crate::recall::{check_limit, check_range};
@@ -97,16 +98,25 @@ impl Store {
         }
     }
 
-    /// Reads the frame of a key, if it has an entry and `accept` takes it.
     fn read_entry(
         &self,
         key: u64,
         accept: impl Fn(&Entry) -> Option<()>,
     ) -> Result<Option<StoredEpisode>> {
-        let shared = &self.inner.driver.shared;
+        self.inner.driver.shared.read_entry(key, accept)
+    }
+}
+
+impl Shared {
+    /// Reads the frame of a key, if it has an entry and `accept` takes it.
+    pub(crate) fn read_entry(
+        &self,
+        key: u64,
+        accept: impl Fn(&Entry) -> Option<()>,
+    ) -> Result<Option<StoredEpisode>> {
         let mut failed = None;
         let (place, e) = loop {
-            let found = shared.memory.look(|directory| {
+            let found = self.memory.look(|directory| {
                 let entry = directory.get(key)?;
                 accept(entry)?;
                 Some((entry.place, entry.lsn, entry.undecodable()))
@@ -128,20 +138,19 @@ impl Store {
         };
         if matches!(e, Error::Damaged { .. }) {
             // Compaction quarantines and names it.
-            shared.segments.update(place.segment, |segment| segment.needs_rewrite = true);
-            shared.wake_maintenance();
+            self.segments.update(place.segment, |segment| segment.needs_rewrite = true);
+            self.wake_maintenance();
         }
         Err(e)
     }
 
     fn read_place(&self, place: Place, key: u64, lsn: u64) -> Result<Option<StoredEpisode>> {
-        let shared = &self.inner.driver.shared;
         let name = || {
-            let segment = shared.segments.get(place.segment);
+            let segment = self.segments.get(place.segment);
             segment.map_or_else(String::new, |segment| segment.name.file_name())
         };
-        let io = |e: std::io::Error| Error::io("read", self.env().wal_path(&name()), &e);
-        let Some(file) = shared.segments.file(place.segment).map_err(io)? else { return Ok(None) };
+        let io = |e: std::io::Error| Error::io("read", self.env.wal_path(&name()), &e);
+        let Some(file) = self.segments.file(place.segment).map_err(io)? else { return Ok(None) };
         let mut bytes = vec![0; place.bytes as usize];
         read_exact_at(file.as_ref(), &mut bytes, u64::from(place.offset)).map_err(io)?;
         let damaged = || Error::Damaged { file: name(), offset: u64::from(place.offset), lsn };

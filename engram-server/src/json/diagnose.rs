@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::field::{Field, WRITABLE};
+use super::field::Told;
 use super::{JsonError, Malformed};
 
 /// Longest quote of a caller's value, in characters.
@@ -20,42 +20,49 @@ const QUOTE_CHARS_MAX: usize = 60;
 const PROBLEM_CHARS_MAX: usize = 160;
 
 /// What a parse notes down for the case that it fails.
-#[derive(Default)]
 pub(super) struct Fault {
-    pub(super) field: Cell<Option<Field>>,
+    pub(super) field: Cell<Option<Told>>,
+    /// What is told where no field is to blame.
+    whole: Told,
     refusal: RefCell<Option<JsonError>>,
 }
 
 impl Fault {
+    /// Nothing yet.
+    pub(super) fn new(whole: Told) -> Self {
+        Self { field: Cell::default(), whole, refusal: RefCell::default() }
+    }
+
     /// Notes a refusal by a limit; gives the error that ends the parse.
     pub(super) fn refuse<E: de::Error>(&self, error: Error) -> E {
         self.end(JsonError::Refused(error))
     }
 
     /// Notes a value of the wrong form; gives the error that ends the parse.
-    pub(super) fn malformed<E: de::Error>(&self, field: Field, problem: &str, value: &str) -> E {
+    pub(super) fn malformed<E: de::Error>(&self, field: Told, problem: &str, value: &str) -> E {
         self.end(JsonError::Malformed(Malformed {
-            field: field.name().into(),
+            field: field.name.into(),
             problem: briefly(problem),
-            bound: field.wanted().into(),
+            bound: field.wanted.into(),
             value: quote(value),
         }))
     }
 
-    /// Notes a field that episodes do not have.
-    pub(super) fn unknown_field<E: de::Error>(&self, name: &str) -> E {
+    /// Notes a field that is none of `known`; `within` is the name of the field it stands in, with
+    /// a dot behind it, or nothing.
+    pub(super) fn unknown_field<E: de::Error>(&self, within: &str, name: &str, known: &str) -> E {
         self.end(JsonError::Malformed(Malformed {
-            field: quote(name).trim_matches('"').into(),
+            field: format!("{within}{}", quote(name).trim_matches('"')),
             problem: "unknown field".into(),
-            bound: WRITABLE.into(),
+            bound: known.into(),
             value: quote(name),
         }))
     }
 
     /// Notes a field that is there twice.
-    pub(super) fn duplicate<E: de::Error>(&self, field: Field) -> E {
+    pub(super) fn duplicate<E: de::Error>(&self, field: Told) -> E {
         self.end(JsonError::Malformed(Malformed {
-            field: field.name().into(),
+            field: field.name.into(),
             problem: "given twice".into(),
             bound: "each field once".into(),
             value: "2 times".into(),
@@ -79,7 +86,7 @@ impl Fault {
         let of_data = error.classify() == Category::Data;
         let value = match field {
             Some(field) if of_data => {
-                raw_value(text, field.name()).map_or_else(|| quote(text), quote_json)
+                raw_value(text, field.name).map_or_else(|| quote(text), quote_json)
             }
             None if of_data => quote_json(text),
             _ => format!("{} at byte {}", quote(around(text, error)), offset(text, error)),
@@ -87,9 +94,9 @@ impl Fault {
         let message = briefly(message);
         let problem = if of_data { message } else { format!("broken JSON: {message}") };
         JsonError::Malformed(Malformed {
-            field: field.map_or("episode", Field::name).into(),
+            field: field.unwrap_or(self.whole).name.into(),
             problem,
-            bound: field.map_or("a JSON object, an episode", Field::wanted).into(),
+            bound: field.unwrap_or(self.whole).wanted.into(),
             value,
         })
     }
@@ -138,6 +145,11 @@ fn around<'t>(text: &'t str, error: &serde_json::Error) -> &'t str {
 
 /// The text of a field's value.
 fn raw_value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    name.split('.').try_fold(text, member)
+}
+
+/// The text of a member of an object.
+fn member<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     struct Find<'n>(&'n str);
     impl<'de> Visitor<'de> for Find<'_> {
         type Value = Option<&'de str>;

@@ -62,13 +62,13 @@ impl<'de> Visitor<'de> for EmbeddingSeed<'_> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<f32>, E> {
         let bytes = LENIENT.decode(text).map_err(|error| {
-            self.0.malformed(Field::Embedding, &format!("not base64: {error}"), text)
+            self.0.malformed(Field::Embedding.told(), &format!("not base64: {error}"), text)
         })?;
         let (values, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
             let value = format!("{} bytes", bytes.len());
             let problem = "not a whole number of 4-byte floats";
-            return Err(self.0.malformed(Field::Embedding, problem, &value));
+            return Err(self.0.malformed(Field::Embedding.told(), problem, &value));
         }
         check_length(self.0, values.len())?;
         Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())

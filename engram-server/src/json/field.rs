@@ -1,5 +1,17 @@
 //! The fields of an episode in JSON, and what each may be.
 
+/// A field as a refusal tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Its name; of a field within a field, both with a dot between.
+    pub(super) name: &'static str,
+    /// What its value may be.
+    pub(super) wanted: &'static str,
+}
+
+/// An episode as a whole.
+pub(super) const EPISODE: Told = Told { name: "episode", wanted: "a JSON object, an episode" };
+
 /// A field that a caller may write, or that an answer adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
@@ -32,6 +44,15 @@ impl Field {
             "recorded_at" => Self::RecordedAt,
             _ => return None,
         })
+    }
+
+    /// The field of that name, if a caller may write it.
+    pub(super) fn writable(name: &str) -> Option<Self> {
+        Self::named(name).filter(|field| !field.of_answers())
+    }
+
+    pub(super) fn told(self) -> Told {
+        Told { name: self.name(), wanted: self.wanted() }
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -68,7 +89,7 @@ impl Field {
     }
 
     /// Whether only answers have it.
-    pub(super) fn of_answers(self) -> bool {
+    fn of_answers(self) -> bool {
         matches!(self, Self::Space | Self::Lsn | Self::RecordedAt)
     }
 

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use engram_core::store::ListQuery;
 use serde::Serialize;
 
-use super::{blocking, json, json_text};
+use super::{blocking, embedding_form, json, json_text, of_read};
 use crate::app::App;
 use crate::body::{MediaType, receive};
 use crate::config::{EPISODE_BODY_BYTES_MAX, INLINE_BYTES_MAX};
-use crate::json::{EmbeddingForm, JsonError, parse_draft, parse_time, write_episode};
+use crate::json::{EmbeddingForm, parse_draft, parse_time, write_episode};
 use crate::problem::{Kind, Problem};
 use crate::request::{Names, Query, condition, etag, has_already};
 
@@ -134,24 +134,6 @@ fn list_query(query: &mut Query) -> Result<ListQuery, Problem> {
         place: query.take("where")?,
         limit: limit.transpose()?,
         cursor: query.take("cursor")?,
-    })
-}
-
-/// The refusal of a read, which has no need to say that nothing was stored.
-fn of_read(error: JsonError) -> Problem {
-    match error {
-        JsonError::Malformed(told) => {
-            Problem::of_field(Kind::Malformed, told.field, &told.problem, told.bound, told.value)
-        }
-        JsonError::Refused(error) => error.into(),
-    }
-}
-
-fn embedding_form(query: &mut Query) -> Result<Option<EmbeddingForm>, Problem> {
-    let Some(text) = query.take("embedding")? else { return Ok(None) };
-    EmbeddingForm::named(&text).map(Some).ok_or_else(|| {
-        let bound = "list, base64 or none";
-        Problem::of_field(Kind::Malformed, "embedding", "no such form", bound, text)
     })
 }
 

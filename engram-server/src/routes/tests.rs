@@ -47,7 +47,8 @@ async fn refused(app: &App, request: Request<Body>, status: u16, slug: &str) -> 
 
 #[tokio::test]
 async fn unknown_paths_are_problems() {
-    for path in ["/nowhere", "/v1", "/v1/spaces/s/recall", "/mcp", "/openapi.json", "/v1/spaces/"] {
+    for path in ["/nowhere", "/v1", "/v1/spaces/s/recall/", "/mcp", "/openapi.json", "/v1/spaces/"]
+    {
         let problem = refused(&app(), request("POST", path, &[]), 404, "no-route").await;
         assert_eq!(problem["value"], path);
     }
@@ -59,6 +60,7 @@ async fn other_methods_are_problems_and_name_the_allowed_ones() {
         ("PUT", "/v1/spaces/s/episodes", "POST,GET,HEAD"),
         ("POST", "/v1/spaces/s/episodes/i", "GET,HEAD,DELETE"),
         ("PATCH", "/v1/wal", "GET,HEAD"),
+        ("GET", "/v1/spaces/s/recall", "POST"),
         ("GET", "/v1/wal/compact", "POST"),
         ("DELETE", "/livez", "GET,HEAD"),
     ];
@@ -78,6 +80,9 @@ async fn other_media_types_are_problems() {
         (path, "content-type", "application/x-www-form-urlencoded"),
         (path, "content-type", "application/x-ndjson"),
         ("/v1/spaces/s/episodes/batch", "content-type", "text/csv"),
+        ("/v1/spaces/s/recall", "content-type", "text/plain"),
+        ("/v1/spaces/s/recall", "content-type", "application/x-ndjson"),
+        ("/v1/spaces/s/recall", "content-encoding", "br"),
         (path, "content-encoding", "gzip"),
     ];
     for (path, header, value) in cases {
@@ -103,6 +108,10 @@ async fn bad_queries_and_preconditions_are_problems_that_name_the_parameter() {
         let problem = refused(&app(), list(query), 400, "malformed").await;
         assert_eq!(problem["field"], field, "{query}");
     }
+    for (query, field) in [("limit=5", "limit"), ("embedding=hex", "embedding")] {
+        let recall = request("POST", &format!("/v1/spaces/s/recall?{query}"), &[]);
+        assert_eq!(refused(&app(), recall, 400, "malformed").await["field"], field, "{query}");
+    }
     let tag = [("if-match", "17")];
     let problem =
         refused(&app(), request("POST", "/v1/spaces/s/episodes", &tag), 400, "malformed").await;
@@ -125,6 +134,7 @@ async fn while_the_log_is_recovered_health_and_log_answer_and_the_rest_is_503() 
         ("GET", "/v1/spaces"),
         ("POST", "/v1/spaces/s/episodes"),
         ("POST", "/v1/spaces/s/episodes/batch"),
+        ("POST", "/v1/spaces/s/recall"),
         ("GET", "/v1/spaces/s/episodes/i"),
         ("DELETE", "/v1/spaces/s/episodes/i"),
         ("GET", "/v1/wal/recovery"),

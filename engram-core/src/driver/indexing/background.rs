@@ -1,0 +1,117 @@
+//! The thread of the indexes: works feeds off, links vectors, saves them.
+//!
+//! It stands back while changes are made: two cores have better things to do then, and whoever
+//! recalls catches up by itself.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::{Shared, SpaceCell};
+use crate::driver::lock;
+use crate::sync::atomic::Ordering;
+
+/// How long no change must have been made before it begins.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Episodes that may wait for a quiet moment.
+const WAITING_MAX: usize = 20_000;
+
+/// Vectors below which no graph is needed: a scan is as fast.
+const GRAPH_VECTORS_MIN: usize = 50_000;
+
+/// Vectors that are linked between two looks around.
+const LINKS_AT_A_TIME: usize = 64;
+
+/// How long it must be quiet before vectors are saved.
+const SAVE_AFTER: Duration = Duration::from_secs(5);
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    closing: bool,
+}
+
+impl Shared {
+    /// Runs until the store closes.
+    pub(crate) fn index_loop(&self) {
+        let mut batches = u64::MAX;
+        let mut idle = Duration::ZERO;
+        loop {
+            let busy = {
+                let now = self.batches.load(Ordering::Relaxed);
+                std::mem::replace(&mut batches, now) != now
+            };
+            if busy {
+                idle = Duration::ZERO;
+            }
+            let hungry = self.memory.look(crate::store::directory::Directory::hungry);
+            let mut worked = false;
+            if !busy || hungry.is_some_and(|(_, came)| came > WAITING_MAX) {
+                worked = match hungry {
+                    Some((space_key, _)) => {
+                        self.work_off(&self.indexing.cell(space_key), &mut Vec::new())
+                    }
+                    None => self.link_some(),
+                };
+            }
+            if !worked && !busy && idle >= SAVE_AFTER {
+                self.save_indexes(false);
+            }
+            let state = lock(&self.indexing.background);
+            if state.closing {
+                return;
+            }
+            if worked {
+                continue;
+            }
+            // Asleep for good only when nothing waits and all is saved.
+            if idle > SAVE_AFTER && hungry.is_none() {
+                idle = Duration::ZERO;
+                self.indexing.armed.store(false, Ordering::Release);
+                if self.batches.load(Ordering::Acquire) == batches {
+                    drop(self.indexing.work.wait(state).unwrap_or_else(PoisonError::into_inner));
+                }
+                continue;
+            }
+            let waited = self.indexing.work.wait_timeout(state, QUIET);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            idle += QUIET;
+        }
+    }
+
+    /// Tells the thread to end.
+    pub(crate) fn close_indexing(&self) {
+        lock(&self.indexing.background).closing = true;
+        self.indexing.work.notify_all();
+    }
+
+    pub(super) fn cells(&self) -> Vec<Arc<SpaceCell>> {
+        let spaces = self.indexing.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        let mut cells: Vec<_> = spaces.values().map(Arc::clone).collect();
+        cells.sort_by_key(|cell| cell.space_key);
+        cells
+    }
+
+    /// Links some vectors of some space. Says whether there were any.
+    fn link_some(&self) -> bool {
+        for cell in self.cells() {
+            let slots: Vec<u32> = cell.look(|index| {
+                let big = index.vectors().filter(|vectors| vectors.len() >= GRAPH_VECTORS_MIN);
+                big.map_or_else(Vec::new, |vectors| {
+                    vectors.unlinked().take(LINKS_AT_A_TIME).collect()
+                })
+            });
+            for &slot in &slots {
+                // Finding neighbours is the long part, and lets others read.
+                let links = cell.look(|index| index.vectors()?.plan(slot));
+                if let Some(links) = links {
+                    cell.change(|index| index.vectors_mut().map(|vectors| vectors.link(&links)));
+                }
+            }
+            if !slots.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,199 @@
+//! Saved vectors: `index/<space>.vectors`, so that a start need not make them again.
+//!
+//! A cache and no more: it is checked as a whole, and when it is damaged, cut, of another model,
+//! or not there, the vectors are made again from the log. Words are never saved, so nothing that
+//! was forgotten can be read there; vectors of what was forgotten go with the next save.
+//!
+//! Layout, little-endian: magic (8), CRC-32C of all that follows (4), space key (8), source (1),
+//! length of the model's name (2), the name, slots (4), an LSN for each slot (8 each, 0 for
+//! none), and the vectors with their graph as `Vectors::save` writes them.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+use super::{Shared, SpaceCell};
+use crate::disk::{read_file, write_file};
+use crate::index::space::{Source, SpaceIndex};
+use crate::index::vector::Vectors;
+use crate::storage::wal::bytes::{take, u16_at, u32_at, u64_at};
+use crate::storage::wal::env::remove_if_there;
+use crate::storage::wal::frame::crc;
+
+const DIRECTORY: &str = "index";
+const SUFFIX: &str = ".vectors";
+const MAGIC: &[u8; 8] = b"ENGVEC1\n";
+const HEAD_BYTES: usize = 12;
+
+/// Fewer vectors than these are made again faster than it is worth.
+const VECTORS_MIN: usize = 2_000;
+
+/// Vectors that were linked since, for which alone it is saved again.
+const LINKED_MIN: u64 = 10_000;
+
+/// Largest file that is believed to be one of ours.
+const BYTES_MAX: u64 = 64 << 30;
+
+/// What a saved file holds of an index: changes, removals, and linked vectors so far.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Mark {
+    changes: u64,
+    removals: u64,
+    linked: u64,
+}
+
+impl Shared {
+    fn saved_path(&self, space_key: u64) -> PathBuf {
+        self.env.dir.join(DIRECTORY).join(format!("{space_key:016x}{SUFFIX}"))
+    }
+
+    /// The saved vectors of a space, if there are good ones.
+    pub(super) fn load_index(&self, space_key: u64) -> Option<SpaceIndex> {
+        let path = self.saved_path(space_key);
+        let bytes = match read_file(self.env.disk.as_ref(), &path, BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(e) => {
+                tracing::info!(file = %path.display(), cause = %e, "saved vectors cannot be read; they are made again");
+                return None;
+            }
+        };
+        let dimension = {
+            let mut dimension = None;
+            self.memory.look(|directory| dimension = directory.dimension(space_key));
+            dimension
+        };
+        let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
+        let wanted = if dimension.is_some() { (Source::Given, "") } else { (Source::Made, model) };
+        let index = decode(&bytes, space_key, wanted);
+        if index.is_none() {
+            tracing::info!(file = %path.display(), "saved vectors are damaged or of another kind; they are made again");
+        }
+        index
+    }
+
+    /// Saves what changed; `closing` saves small changes too.
+    pub(crate) fn save_indexes(&self, closing: bool) {
+        for cell in self.cells() {
+            if let Err(e) = self.save_index(&cell, closing) {
+                let path = self.saved_path(cell.space_key);
+                tracing::warn!(file = %path.display(), cause = %e, "vectors could not be saved; the next start makes them again");
+            }
+        }
+        if let Err(e) = self.remove_left_over() {
+            tracing::warn!(cause = %e, "saved vectors of a forgotten space could not be removed");
+        }
+    }
+
+    /// Removes the files of spaces that hold nothing any more.
+    fn remove_left_over(&self) -> std::io::Result<()> {
+        let directory = self.env.dir.join(DIRECTORY);
+        let files = match self.env.disk.list(&directory) {
+            Ok(files) => files,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        for file in files {
+            let key = file.name.strip_suffix(SUFFIX).map(|name| u64::from_str_radix(name, 16));
+            if let Some(Ok(key)) = key
+                && !self.memory.look(|directory| directory.has_episodes(key))
+            {
+                remove_if_there(self.env.disk.as_ref(), &directory.join(&file.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn save_index(&self, cell: &SpaceCell, closing: bool) -> std::io::Result<()> {
+        let disk = self.env.disk.as_ref();
+        let path = self.saved_path(cell.space_key);
+        let mut saved = super::lock(&cell.saved);
+        let (bytes, now) = {
+            let index = cell.index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let now = Mark {
+                changes: index.changes(),
+                removals: index.removals(),
+                linked: linked(&index),
+            };
+            let changed = now.changes.saturating_sub(saved.changes);
+            let enough = if closing { 1 } else { (index.len() as u64 / 20).max(1_000) };
+            let due = changed >= enough
+                || now.removals != saved.removals
+                || now.linked > saved.linked.saturating_add(LINKED_MIN);
+            if !due {
+                return Ok(());
+            }
+            let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
+            let worth = index.vectors().is_some_and(|vectors| vectors.len() >= VECTORS_MIN);
+            (worth.then(|| encode(&index, cell.space_key, model)), now)
+        };
+        match bytes {
+            Some(bytes) => {
+                disk.create_dir(path.parent().unwrap_or(Path::new(".")))?;
+                write_file(disk, &path, &bytes)?;
+            }
+            None => drop(remove_if_there(disk, &path)?),
+        }
+        *saved = now;
+        Ok(())
+    }
+}
+
+fn linked(index: &SpaceIndex) -> u64 {
+    index.vectors().map_or(0, |vectors| (vectors.len() - vectors.unlinked_len()) as u64)
+}
+
+fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
+    let (source, model) = match index.source() {
+        Source::None => (0, ""),
+        Source::Made => (1, model),
+        Source::Given => (2, ""),
+    };
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&space_key.to_le_bytes());
+    bytes.push(source);
+    bytes.extend_from_slice(&u16::try_from(model.len()).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend_from_slice(model.as_bytes());
+    let lsns = index.lsns();
+    bytes.extend_from_slice(&u32::try_from(lsns.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for lsn in lsns {
+        bytes.extend_from_slice(&lsn.to_le_bytes());
+    }
+    if let Some(vectors) = index.vectors() {
+        let into_memory = vectors.save(|piece| {
+            bytes.extend_from_slice(piece);
+            Ok::<(), Infallible>(())
+        });
+        match into_memory {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+    let sum = crc(bytes.get(HEAD_BYTES..).unwrap_or_default());
+    if let Some(place) = bytes.get_mut(MAGIC.len()..HEAD_BYTES) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8], space_key: u64, wanted: (Source, &str)) -> Option<SpaceIndex> {
+    let mut rest = bytes;
+    let head = take(&mut rest, HEAD_BYTES)?;
+    if !head.starts_with(MAGIC) || u32_at(head, MAGIC.len())? != crc(rest) {
+        return None;
+    }
+    let fixed = take(&mut rest, 11)?;
+    let source = match fixed.get(8)? {
+        1 => Source::Made,
+        2 => Source::Given,
+        _ => return None,
+    };
+    let model = take(&mut rest, usize::from(u16_at(fixed, 9)?))?;
+    if u64_at(fixed, 0)? != space_key || (source, model) != (wanted.0, wanted.1.as_bytes()) {
+        return None;
+    }
+    let slots = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
+    let lsns = take(&mut rest, slots.checked_mul(8)?)?;
+    let lsns: Vec<u64> = lsns.chunks_exact(8).filter_map(|lsn| u64_at(lsn, 0)).collect();
+    Some(SpaceIndex::with_saved(Vectors::load(rest).ok()?, &lsns, source))
+}

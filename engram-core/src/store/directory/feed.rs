@@ -1,0 +1,104 @@
+//! What came and went, for those who make indexes of the directory.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use std::collections::VecDeque;
+
+use super::{Directory, index};
+
+/// Changes to a space that its index has not been told of.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    came: VecDeque<(u64, u64)>,
+    gone: Vec<u64>,
+}
+
+impl Feed {
+    pub(super) fn came(&mut self, key: u64, lsn: u64) {
+        self.came.push_back((key, lsn));
+    }
+
+    pub(super) fn gone(&mut self, lsn: u64) {
+        self.gone.push(lsn);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.came.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// Some of a feed, to be worked off.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Portion {
+    /// Episodes that came, by key and LSN. Some may be gone again.
+    pub came: Vec<(u64, u64)>,
+    /// LSNs of episodes that went.
+    pub gone: Vec<u64>,
+    /// The dimension of the space's embeddings.
+    pub dimension: Option<u32>,
+}
+
+impl Portion {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.came.is_empty() && self.gone.is_empty()
+    }
+}
+
+impl Directory {
+    /// From now on every change is fed; all that is here already counts as having come.
+    pub fn start_feeding(&mut self) {
+        self.feeding = true;
+        for entry in self.slots.iter().flatten().filter(|entry| entry.undecodable.is_none()) {
+            if let Some(space) = self.spaces.get_mut(index(entry.space)) {
+                space.feed.came(entry.key, entry.lsn);
+                self.hungry.insert(entry.space);
+            }
+        }
+    }
+
+    /// How many episodes of a space came that nobody has taken.
+    #[must_use]
+    pub fn fed(&self, space_key: u64) -> usize {
+        self.space(space_key).map_or(0, |space| space.feed.came.len())
+    }
+
+    /// Takes all that went from a space, and at most `most` of what came.
+    pub fn take_fed(&mut self, space_key: u64, most: usize) -> Portion {
+        let Some(&number) = self.space_by_key.get(&space_key) else { return Portion::default() };
+        let Some(space) = self.spaces.get_mut(index(number)) else { return Portion::default() };
+        let most = most.min(space.feed.came.len());
+        let portion = Portion {
+            came: space.feed.came.drain(..most).collect(),
+            gone: std::mem::take(&mut space.feed.gone),
+            dimension: space.dimension,
+        };
+        if space.feed.is_empty() {
+            self.hungry.remove(&number);
+        }
+        portion
+    }
+
+    /// Some space to which something happened that nobody has taken, and how many episodes came
+    /// to all such spaces.
+    #[must_use]
+    pub fn hungry(&self) -> Option<(u64, usize)> {
+        let mut hungry = self.hungry.iter().filter_map(|&number| self.spaces.get(index(number)));
+        let first = hungry.next()?;
+        let came = |space: &super::Space| space.feed.came.len();
+        Some((first.key, hungry.fold(came(first), |sum, space| sum.saturating_add(came(space)))))
+    }
+
+    /// Spaces from which something went that nobody has taken.
+    #[must_use]
+    pub fn bereft(&self) -> Vec<u64> {
+        let hungry = self.hungry.iter().filter_map(|&number| self.spaces.get(index(number)));
+        hungry.filter(|space| !space.feed.gone.is_empty()).map(|space| space.key).collect()
+    }
+
+    /// Whether a space of this key has episodes.
+    #[must_use]
+    pub fn has_episodes(&self, space_key: u64) -> bool {
+        self.space(space_key).is_some_and(|space| space.episodes > 0)
+    }
+}

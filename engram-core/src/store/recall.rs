@@ -1,0 +1,291 @@
+//! Recall: catch the index up, find candidates, read them, rank them.
+//!
+//! The index only proposes. What is answered is read from the log at that moment, its checksum
+//! verified and its LSN compared, so nothing that was forgotten or replaced comes back.
+
+use std::collections::HashMap;
+
+use super::Store;
+use super::answers::ListQuery;
+use crate::episode::StoredEpisode;
+use crate::error::{Error, Result};
+use crate::index::facets;
+use crate::index::fuse::{Candidate, fuse};
+use crate::index::space::{Ask, Filter, Found, Source};
+use crate::index::text::Query;
+use crate::recall::{Checked, Cue, Explained, Recalled, Recollection, Why};
+use crate::record::Instant;
+
+/// Candidates that each signal gives, at least: fusing needs to see more than is answered.
+const DEPTH_MIN: usize = 100;
+
+/// Vectors of the index are rounded: of so many times the limit the given ones are compared
+/// again in full.
+const RESCORED_PER_ANSWER: usize = 4;
+
+impl Store {
+    /// Recalls episodes of a space: by meaning and words, by time, place and people, in any
+    /// combination.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] names the field that breaks its limit; [`Error::NoSpace`];
+    /// [`Error::Dimension`] and [`Error::NoVectors`] where the cue's embedding cannot be compared
+    /// with the space's.
+    pub fn recall(&self, space: &str, cue: &Cue) -> Result<Recollection> {
+        let began = self.env().clock.elapsed();
+        let answer = self.find(space, cue)?;
+        let took = self.env().clock.elapsed().saturating_sub(began);
+        self.env().metrics.recalled(took);
+        Ok(answer)
+    }
+
+    fn find(&self, space: &str, cue: &Cue) -> Result<Recollection> {
+        let checked = cue.check()?;
+        let shared = &self.inner.driver.shared;
+        let space_key = self.inner.keys.space(space);
+        let (exists, dimension) = shared.memory.look(|directory| {
+            (directory.space_episodes(space_key).is_some(), directory.dimension(space_key))
+        });
+        if !exists {
+            return Err(Error::NoSpace { space: space.to_owned() });
+        }
+        check_dimension(space, cue, dimension)?;
+        if is_range_of_time(cue) {
+            return self.newest(space, cue, checked.limit);
+        }
+        let weights = &cue.weights;
+        let query = cue.text.as_deref().filter(|_| weights.text > 0.0).map(Query::parse);
+        let vector = self.cue_vector(cue, dimension);
+        let depth = DEPTH_MIN.max(checked.limit.saturating_mul(RESCORED_PER_ANSWER));
+        let ranked = cue.text.is_some() || !cue.embedding.is_empty();
+        let ask = Ask { text: query.as_ref(), vector: vector.as_deref(), ranked, depth };
+        let filter = filter(cue, &checked);
+        let (cell, pending) = shared.caught_up(space_key);
+        let (mut found, explained) = cell.look(|index| {
+            let found = index.find(&ask, &filter);
+            let explained = cue.explain.then(|| Explained {
+                indexed: index.len(),
+                allowed: found.allowed,
+                vectors: found.vectors,
+                model: match index.source() {
+                    Source::None => None,
+                    Source::Given => Some("given".into()),
+                    Source::Made => shared.options.embedder.as_ref().map(|e| e.model().into()),
+                },
+                by_vector: found.by_vector,
+                by_text: found.by_text,
+            });
+            (found, explained)
+        });
+        if !ranked {
+            keep_newest(&mut found, checked.limit);
+        }
+        let mut answer = Recollection { pending, explained, ..Recollection::default() };
+        let mut reader = Reader { store: self, cue, checked: &checked, read: HashMap::new() };
+        if let Some(vector) = vector.filter(|_| dimension.is_some()) {
+            reader.rescore(&mut found.candidates, &vector, &mut answer.unreadable);
+        }
+        let now = Instant::from(shared.env.clock.now());
+        for (candidate, score, why) in rank(found, cue, ranked, now) {
+            if answer.episodes.len() == checked.limit {
+                break;
+            }
+            match reader.take(&candidate) {
+                Ok(Some(stored)) => answer.episodes.push(Recalled { stored, score, why }),
+                // Forgotten or replaced since it was found.
+                Ok(None) => {}
+                Err(e) => answer.unreadable.push(e),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The vector that a cue is compared by.
+    fn cue_vector(&self, cue: &Cue, dimension: Option<u32>) -> Option<Vec<f32>> {
+        if cue.weights.vector <= 0.0 {
+            return None;
+        }
+        if !cue.embedding.is_empty() {
+            return Some(cue.embedding.clone());
+        }
+        // Text says nothing about vectors whose model only their giver knows.
+        if dimension.is_some() {
+            return None;
+        }
+        let embedder = self.inner.driver.shared.options.embedder.as_ref()?;
+        embedder.embed(cue.text.as_deref()?)
+    }
+
+    /// A range of time and no more: the directory keeps that order already.
+    fn newest(&self, space: &str, cue: &Cue, limit: usize) -> Result<Recollection> {
+        let query =
+            ListQuery { from: cue.from, to: cue.to, limit: Some(limit), ..ListQuery::default() };
+        let mut answer = Recollection::default();
+        let mut cursor = None;
+        loop {
+            let rest = limit - answer.episodes.len();
+            let page =
+                self.list(space, &ListQuery { limit: Some(rest), cursor, ..query.clone() })?;
+            answer.unreadable.extend(page.unreadable);
+            let recalled = |stored| Recalled { stored, score: 0.0, why: Why::default() };
+            answer.episodes.extend(page.episodes.into_iter().map(recalled));
+            cursor = page.next_cursor;
+            if answer.episodes.len() >= limit || cursor.is_none() {
+                break;
+            }
+        }
+        answer.explained =
+            cue.explain.then(|| Explained { vectors: "none", ..Explained::default() });
+        Ok(answer)
+    }
+}
+
+/// Reads candidates, each once.
+struct Reader<'a> {
+    store: &'a Store,
+    cue: &'a Cue,
+    checked: &'a Checked,
+    read: HashMap<u64, StoredEpisode>,
+}
+
+impl Reader<'_> {
+    /// The episode of a candidate, if it is still that one and all filters let it through.
+    fn take(&mut self, candidate: &Candidate) -> Result<Option<StoredEpisode>> {
+        let stored = match self.read.remove(&candidate.lsn) {
+            Some(stored) => Some(stored),
+            None => self.read(candidate)?,
+        };
+        Ok(stored.filter(|stored| passes(stored, self.cue, self.checked)))
+    }
+
+    fn read(&self, candidate: &Candidate) -> Result<Option<StoredEpisode>> {
+        let same = |entry: &super::directory::Entry| (entry.lsn == candidate.lsn).then_some(());
+        self.store.inner.driver.shared.read_entry(candidate.key, same)
+    }
+
+    /// Compares the vectors again, in full precision.
+    fn rescore(
+        &mut self,
+        candidates: &mut Vec<Candidate>,
+        vector: &[f32],
+        unreadable: &mut Vec<Error>,
+    ) {
+        let mut order: Vec<(usize, f32)> = candidates
+            .iter()
+            .enumerate()
+            .filter_map(|(at, candidate)| Some((at, candidate.vector?)))
+            .collect();
+        order.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let most = self.checked.limit.saturating_mul(RESCORED_PER_ANSWER);
+        let mut gone = Vec::new();
+        for &(at, _) in order.iter().take(most) {
+            let Some(candidate) = candidates.get_mut(at) else { continue };
+            match self.read(candidate) {
+                Ok(Some(stored)) => {
+                    candidate.vector = Some(cosine(&stored.episode.embedding, vector));
+                    self.read.insert(candidate.lsn, stored);
+                }
+                Ok(None) => gone.push(candidate.lsn),
+                Err(e) => {
+                    unreadable.push(e);
+                    gone.push(candidate.lsn);
+                }
+            }
+        }
+        candidates.retain(|candidate| !gone.contains(&candidate.lsn));
+    }
+}
+
+/// Candidates with their scores, best first; without anything that ranks, newest first.
+fn rank(found: Found, cue: &Cue, ranked: bool, now: Instant) -> Vec<(Candidate, f32, Why)> {
+    if ranked {
+        return fuse(found.candidates, found.text_whole, &cue.weights, now);
+    }
+    found.candidates.into_iter().map(|candidate| (candidate, 0.0, Why::default())).collect()
+}
+
+/// Of what a filter lets through, the newest, and some more for those that go meanwhile.
+fn keep_newest(found: &mut Found, limit: usize) {
+    let newest_first = |a: &Candidate, b: &Candidate| (b.when, b.lsn).cmp(&(a.when, a.lsn));
+    let most = limit.saturating_mul(2).saturating_add(DEPTH_MIN);
+    if found.candidates.len() > most {
+        found.candidates.select_nth_unstable_by(most, newest_first);
+        found.candidates.truncate(most);
+    }
+    found.candidates.sort_by(newest_first);
+}
+
+fn is_range_of_time(cue: &Cue) -> bool {
+    let Cue { text, embedding, place, who, metadata, min_confidence, .. } = cue;
+    text.is_none()
+        && embedding.is_empty()
+        && place.is_none()
+        && who.is_empty()
+        && metadata.is_none()
+        && min_confidence.is_none()
+}
+
+fn check_dimension(space: &str, cue: &Cue, dimension: Option<u32>) -> Result<()> {
+    let found = u32::try_from(cue.embedding.len()).unwrap_or(u32::MAX);
+    match dimension {
+        _ if found == 0 => Ok(()),
+        Some(expected) if expected != found => {
+            Err(Error::Dimension { space: space.to_owned(), expected, found })
+        }
+        Some(_) => Ok(()),
+        None => Err(Error::NoVectors { space: space.to_owned(), found }),
+    }
+}
+
+fn filter(cue: &Cue, checked: &Checked) -> Filter {
+    let mut wanted: Vec<u64> = cue.who.iter().map(|name| facets::who(name)).collect();
+    wanted.extend(cue.place.as_deref().map(facets::place));
+    wanted.extend(checked.metadata.iter().map(|(name, value)| facets::member(name, value)));
+    #[expect(clippy::cast_possible_truncation, reason = "compared again with what is read")]
+    let min_confidence = cue.min_confidence.map(|least| (least as f32).next_down());
+    Filter {
+        facets: wanted,
+        from: cue.from.map(Instant::from),
+        to: cue.to.map(Instant::from),
+        min_confidence,
+    }
+}
+
+/// The filters once more, on the episode itself: the index knows hashes and rounded numbers.
+fn passes(stored: &StoredEpisode, cue: &Cue, checked: &Checked) -> bool {
+    let episode = &stored.episode;
+    cue.who.iter().all(|name| episode.who.contains(name))
+        && cue.place.as_ref().is_none_or(|place| episode.place.as_ref() == Some(place))
+        && cue.min_confidence.is_none_or(|least| episode.confidence >= least)
+        && cue.from.is_none_or(|from| from <= episode.when)
+        && cue.to.is_none_or(|to| episode.when < to)
+        && facets::has_members(episode.metadata.as_deref(), &checked.metadata)
+}
+
+/// The cosine of the angle between two vectors; 0 when one has no direction.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let (mut dot, mut aa, mut bb) = (0.0f64, 0.0f64, 0.0f64);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(a), f64::from(b));
+        dot += a * b;
+        aa += a * a;
+        bb += b * b;
+    }
+    let length = aa.sqrt() * bb.sqrt();
+    #[expect(clippy::cast_possible_truncation, reason = "a cosine lies between -1 and 1")]
+    let cosine = if length > 0.0 { (dot / length) as f32 } else { 0.0 };
+    cosine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cosine_is_of_directions_only() {
+        assert!((cosine(&[1.0, 0.0], &[5.0, 0.0]) - 1.0).abs() < 1e-6);
+        assert!((cosine(&[1.0, 1.0], &[-2.0, -2.0]) + 1.0).abs() < 1e-6);
+        assert!(cosine(&[0.0, 0.0], &[1.0, 2.0]).abs() < 1e-6);
+        assert!((cosine(&[f32::MAX, 0.0], &[f32::MAX, 0.0]) - 1.0).abs() < 1e-6);
+    }
+}

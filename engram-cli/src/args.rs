@@ -77,6 +77,15 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What turns text into vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmbedderName {
+    /// The table in this program: offline, English.
+    Builtin,
+    /// Nothing: recall goes by words, and by the vectors that callers bring.
+    None,
+}
+
 /// `engram start`.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
@@ -106,6 +115,9 @@ pub(crate) struct StartArgs {
     /// Most changes that may wait for the log before callers hear "busy"
     #[arg(long, value_name = "N", default_value = "65536", value_parser = values::queue_max)]
     pub(crate) queue_max: usize,
+    /// What turns text into vectors: the built-in table, or nothing (callers bring vectors)
+    #[arg(long, value_name = "NAME", value_enum, default_value = "builtin")]
+    pub(crate) embedder: EmbedderName,
     /// How logs are written, to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     pub(crate) log: LogFormat,

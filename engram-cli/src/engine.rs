@@ -5,8 +5,9 @@ use std::sync::Arc;
 use engram_core::Options;
 use engram_core::disk::Disk;
 use engram_core::disk::real::RealDisk;
+use engram_core::embedder::{Builtin, Embedder};
 
-use crate::args::StartArgs;
+use crate::args::{EmbedderName, StartArgs};
 
 /// What `engram start` was told.
 pub(crate) fn options(args: &StartArgs) -> Options {
@@ -18,13 +19,21 @@ pub(crate) fn options(args: &StartArgs) -> Options {
         queue_max: args.queue_max,
         compaction_bytes_per_second_max: args.compaction_bytes_per_second_max,
         forget_erase_max: args.forget_erase_max,
+        embedder: embedder(args.embedder),
         ..Options::default()
+    }
+}
+
+fn embedder(name: EmbedderName) -> Option<Arc<dyn Embedder>> {
+    match name {
+        EmbedderName::Builtin => Some(Arc::new(Builtin)),
+        EmbedderName::None => None,
     }
 }
 
 /// For a short visit that serves nobody (`wal compact`): compaction runs when it is called.
 pub(crate) fn visit_options() -> Options {
-    Options { compact_automatically: false, ..Options::default() }
+    Options { compact_automatically: false, index_in_background: false, ..Options::default() }
 }
 
 /// The disk that tools look at.

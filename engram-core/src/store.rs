@@ -201,6 +201,11 @@ impl Store {
         views
             .into_iter()
             .map(|view| SpaceInfo {
+                index_bytes: self
+                    .inner
+                    .driver
+                    .shared
+                    .index_bytes(self.inner.keys.space(&view.name)),
                 name: view.name,
                 episodes: view.episodes,
                 bytes: view.bytes,

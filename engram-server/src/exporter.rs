@@ -123,17 +123,26 @@ fn wants_openmetrics(accept: &str) -> bool {
     })
 }
 
+/// A figure of each space.
+type Figure = fn(&SpaceInfo) -> u64;
+
 fn write_spaces(out: &mut String, spaces: &[SpaceInfo]) {
     if spaces.is_empty() {
         return;
     }
-    out.push_str("# HELP engram_space_episodes Episodes in each space.\n");
-    out.push_str("# TYPE engram_space_episodes gauge\n");
-    for space in spaces {
-        let name = space.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let families: [(&str, &str, Figure); 2] = [
+        ("engram_space_episodes", "Episodes in each space.", |space| space.episodes),
+        ("engram_space_index_bytes", "Memory that each space's index takes, about.", |space| {
+            space.index_bytes
+        }),
+    ];
+    for (family, help, figure) in families {
         // Writing to a string cannot fail.
-        let _written =
-            writeln!(out, "engram_space_episodes{{space=\"{name}\"}} {}", space.episodes);
+        let _written = writeln!(out, "# HELP {family} {help}\n# TYPE {family} gauge");
+        for space in spaces {
+            let name = space.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _written = writeln!(out, "{family}{{space=\"{name}\"}} {}", figure(space));
+        }
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
 
     fn space(name: &str, episodes: u64) -> SpaceInfo {
-        SpaceInfo { name: name.into(), episodes, bytes: 0, dimension: None }
+        SpaceInfo { name: name.into(), episodes, bytes: 0, dimension: None, index_bytes: 7 }
     }
 
     #[test]
@@ -152,6 +161,7 @@ mod tests {
         let exporter = MetricsExporter::default();
         let (_, before) = exporter.render_with(None, &[space("a", 3), space("b", 4)]);
         assert!(before.contains("engram_space_episodes{space=\"a\"} 3\n"), "{before}");
+        assert!(before.contains("engram_space_index_bytes{space=\"b\"} 7\n"), "{before}");
         let (_, after) = exporter.render_with(None, &[space("b", 5)]);
         assert!(!after.contains("space=\"a\""), "{after}");
         assert!(after.contains("engram_space_episodes{space=\"b\"} 5\n"), "{after}");

@@ -208,6 +208,12 @@ impl Shared {
         true
     }
 
+    /// Memory that the index of a space takes, in bytes, about; 0 where there is none.
+    pub(crate) fn index_bytes(&self, space_key: u64) -> u64 {
+        let cell = self.indexing.known(space_key);
+        cell.map_or(0, |cell| cell.look(|index| index.bytes() as u64))
+    }
+
     /// What went is out of every index before whoever asked for it hears that it went.
     pub(super) fn forget_in_indexes(&self) {
         for space_key in self.memory.look(crate::store::directory::Directory::bereft) {

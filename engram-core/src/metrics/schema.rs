@@ -156,6 +156,8 @@ families! {
     SPACES = Gauge "engram_spaces" in Count: "Spaces in memory.";
     SPACE_EPISODES = Gauge "engram_space_episodes" in Count:
         "Episodes in memory, by space.", by ["space": &[]];
+    SPACE_INDEX_BYTES = Gauge "engram_space_index_bytes" in Bytes:
+        "Memory that the index of a space takes, about; 0 until it is made.", by ["space": &[]];
     RECALL_DURATION_SECONDS = Histogram "engram_recall_duration_seconds" in Seconds:
         "How long a recall that was answered took in the engine, its reads included.",
         buckets RECALL_SECONDS_BUCKETS;

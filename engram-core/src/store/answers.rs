@@ -96,4 +96,6 @@ pub struct SpaceInfo {
     pub bytes: u64,
     /// The dimension of its embeddings, once there is one.
     pub dimension: Option<u32>,
+    /// Bytes of memory that its index takes, about; 0 until it is made.
+    pub index_bytes: u64,
 }

@@ -5,7 +5,7 @@
 
 Prints hit@1, hit@10 and MRR of each method. Vectors of the whole model are kept in
 target/embedder; the first run takes some minutes. The distractors are written there too, so that
-`cargo run --release -p engram-embed --example eval target/embedder/distractors.jsonl` can measure
+`cargo run --release -p engram-embed --example find target/embedder/distractors.jsonl` can measure
 the table alone, in Rust.
 """
 

@@ -1,6 +1,6 @@
 //! How often the embedder finds the right episode of `engram-bench/eval`.
 //!
-//! `cargo run --release -p engram-embed --example eval [DISTRACTORS.jsonl]`
+//! `cargo run --release -p engram-embed --example find [DISTRACTORS.jsonl]`
 //!
 //! Distractors are lines with a field `what`, such as `scripts/embedder/measure.py` writes; that
 //! script also compares with the whole model and with BM25.

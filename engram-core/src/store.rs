@@ -201,17 +201,19 @@ impl Store {
         views
             .into_iter()
             .map(|view| SpaceInfo {
-                index_bytes: self
-                    .inner
-                    .driver
-                    .shared
-                    .index_bytes(self.inner.keys.space(&view.name)),
                 name: view.name,
                 episodes: view.episodes,
                 bytes: view.bytes,
                 dimension: view.dimension,
             })
             .collect()
+    }
+
+    /// Bytes of memory that the index of a space takes, about; 0 until it is made. Derived from
+    /// the log at its own pace, so two looks at one memory may differ in it.
+    #[must_use]
+    pub fn index_bytes(&self, space: &str) -> u64 {
+        self.inner.driver.shared.index_bytes(self.inner.keys.space(space))
     }
 
     /// The log at this moment.

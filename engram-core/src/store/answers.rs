@@ -85,7 +85,7 @@ pub struct Page {
     pub unreadable: Vec<Error>,
 }
 
-/// One space.
+/// One space, as the log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceInfo {
     /// Its name.
@@ -96,6 +96,4 @@ pub struct SpaceInfo {
     pub bytes: u64,
     /// The dimension of its embeddings, once there is one.
     pub dimension: Option<u32>,
-    /// Bytes of memory that its index takes, about; 0 until it is made.
-    pub index_bytes: u64,
 }

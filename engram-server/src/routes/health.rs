@@ -4,11 +4,14 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use engram_core::Store;
 use engram_core::storage::wal::report::WalState;
+use engram_core::store::SpaceInfo;
 use serde::Serialize;
 
 use super::json;
 use crate::app::App;
+use crate::exporter::SpaceFigures;
 use crate::problem::{Kind, Problem};
 
 /// `GET /livez`: 200 as long as the process answers at all.
@@ -45,9 +48,18 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let spaces = app.open_store().map(engram_core::Store::spaces).unwrap_or_default();
+    let spaces = app.open_store().map(figures_of_spaces).unwrap_or_default();
     let (kind, text) = app.metrics().render_with(accept, &spaces);
     ([(CONTENT_TYPE, kind)], text).into_response()
+}
+
+fn figures_of_spaces(store: &Store) -> Vec<SpaceFigures> {
+    let figures = |space: SpaceInfo| SpaceFigures {
+        index_bytes: store.index_bytes(&space.name),
+        name: space.name,
+        episodes: space.episodes,
+    };
+    store.spaces().into_iter().map(figures).collect()
 }
 
 /// `GET /`: which program this is.

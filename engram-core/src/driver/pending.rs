@@ -21,15 +21,19 @@ pub(crate) struct Slot {
 struct SlotState {
     answers: Option<Answers>,
     waker: Option<Waker>,
+    /// Somebody blocks. Waking nobody would cost a system call too.
+    blocked: bool,
 }
 
 impl Slot {
     fn fill(&self, answers: Answers) {
         let mut state = lock(&self.state);
         state.answers = Some(answers);
-        let waker = state.waker.take();
+        let (waker, blocked) = (state.waker.take(), state.blocked);
         drop(state);
-        self.ready.notify_one();
+        if blocked {
+            self.ready.notify_one();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -41,6 +45,7 @@ impl Slot {
             if let Some(answers) = state.answers.take() {
                 return answers;
             }
+            state.blocked = true;
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -70,6 +70,11 @@ impl Shared {
 
     /// Nobody called for a while: sync what an interval leaves, and mark the end once.
     pub(super) fn on_quiet(&self, still: bool) {
+        if !still && !matches!(self.options.durability, Durability::Interval(_)) {
+            // Callers commit by themselves, and leave nothing to sync: who waited for the engine
+            // now would cost each of them a wake-up.
+            return;
+        }
         let mut engine = self.engine();
         if engine.writer.poisoned().is_some() {
             self.mark_armed.store(false, Ordering::Release);

@@ -22,6 +22,7 @@ fn plan(seed: u64) -> Plan {
         durable: true,
         kinds: vec![Kind::Kill],
         legacy: false,
+        recalls: false,
         acts: Vec::new(),
     }
 }

@@ -10,7 +10,10 @@ use engram_sim::world::{Sabotage, run};
 const KEPT: &str = include_str!("../seeds.txt");
 
 fn run_seed(seed: u64, only: &[usize], tally: &mut Tally) -> u64 {
-    let mut plan = Plan::new(seed, &[]);
+    run_plan(Plan::new(seed, &[]), seed, only, tally)
+}
+
+fn run_plan(mut plan: Plan, seed: u64, only: &[usize], tally: &mut Tally) -> u64 {
     if !only.is_empty() {
         plan = plan.only(only);
     }
@@ -41,7 +44,11 @@ fn seeds_that_found_bugs_pass() {
     assert!(seeds.len() >= 15, "seeds.txt lost some");
     for (seed, only, comment) in seeds {
         println!("{seed}: {comment}");
-        run_seed(seed, &only, &mut Tally::default());
+        // With recalls, and as it was when nobody recalled.
+        for recalls in [false, true] {
+            let plan = Plan { recalls, ..Plan::new(seed, &[]) };
+            run_plan(plan, seed, &only, &mut Tally::default());
+        }
     }
 }
 

@@ -73,7 +73,7 @@ fn answers(server: &Live) -> Vec<String> {
     ];
     for space in SPACES {
         cues.push((space, json!({"who": "someone 12", "limit": 1000})));
-        cues.push((space, json!({"text": "\"of 0\" weekend", "limit": 20, "weights": weights})));
+        cues.push((space, json!({"text": "guitar weekend", "limit": 20, "weights": weights})));
     }
     let mut told = Vec::new();
     for (space, cue) in cues {
@@ -94,6 +94,15 @@ fn answers(server: &Live) -> Vec<String> {
     told
 }
 
+/// Fails with the first answer that differs. (Cues are such that no two texts are equally good where
+/// the candidates end: which of them is left out is decided by where they stand in memory.)
+fn same(answers: &[String], truth: &[String], told: &str) {
+    for (answer, truth) in answers.iter().zip(truth) {
+        assert_eq!(answer, truth, "{told}");
+    }
+    assert_eq!(answers.len(), truth.len());
+}
+
 /// What a directory answers, and what it answers without its saved indexes.
 fn compare(dir: &Path, data: &Path, told: &str) -> Live {
     let bare = dir.join("bare");
@@ -104,7 +113,7 @@ fn compare(dir: &Path, data: &Path, told: &str) -> Live {
     assert_eq!(complaints(&server.kill()), [""; 0]);
     fs::remove_dir_all(&bare).unwrap();
     let server = Live::start(dir, data, &[]);
-    assert_eq!(answers(&server), truth, "{told}");
+    same(&answers(&server), &truth, told);
     assert_eq!(server.complaints(), [""; 0], "{told}");
     server
 }
@@ -205,7 +214,7 @@ fn flipped_or_cut_indexes_change_no_answer_of_the_server() {
             fs::write(path, bytes).unwrap();
         }
         let server = Live::start(dir.path(), &data, &[]);
-        assert_eq!(answers(&server), truth, "round {round}: {told}");
+        same(&answers(&server), &truth, &format!("round {round}: {told}"));
         assert_eq!(complaints(&server.kill()), [""; 0], "round {round}: {told}");
     }
 }

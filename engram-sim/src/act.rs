@@ -191,6 +191,7 @@ impl Kind {
 }
 
 /// What is fixed for a run.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The seed.
@@ -228,7 +229,7 @@ impl Plan {
             durable: dice.per_mille(850),
             legacy: kinds.contains(&Kind::Legacy) && dice.per_mille(300),
             kinds,
-            recalls: !without.contains(&Kind::Recall) && Dice::new(!seed).per_mille(500),
+            recalls: !without.contains(&Kind::Recall) && Dice::new(!seed).per_mille(200),
             acts: Vec::new(),
         };
         let style = Style::new(&mut dice);

@@ -62,6 +62,7 @@ fn the_first_seeds_pass_and_meet_every_kind_of_trouble() {
     let faults = tally.faults;
     let least = [faults.read_eio, faults.write_eio, faults.sync_eio, faults.enospc, faults.short];
     assert!(least.iter().all(|&count| count > 10) && tally.hits > 100, "{tally}");
+    assert!(tally.recalls > 1_000 && tally.index_hits > 1, "{tally}");
 }
 
 #[test]

@@ -272,8 +272,12 @@ impl Shared {
                 return Err(now);
             }
             index.expect(dimension.map(|dimension| dimension as usize));
-            documents.into_iter().for_each(|document| index.insert(document));
-            current.into_iter().for_each(|key| index.drop_replaced(key));
+            for document in documents {
+                index.insert(document);
+            }
+            for key in current {
+                index.drop_replaced(key);
+            }
             Ok(())
         })
     }

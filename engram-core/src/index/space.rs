@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: reading episodes (callers bring [`Document`]s), locks, files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 
 use super::bits::Bits;
@@ -127,7 +127,7 @@ pub struct SpaceIndex {
     vectors: Option<Vectors>,
     source: Source,
     /// Vectors from a saved index whose episodes have not come yet, by LSN.
-    saved: HashMap<u64, Waiting>,
+    saved: BTreeMap<u64, Waiting>,
     /// LSNs of replaced episodes, by key: here until the next version is, so that a recall between
     /// the two finds one of them.
     replaced: HashMap<u64, Vec<u64>>,
@@ -155,7 +155,7 @@ impl SpaceIndex {
             texts: Texts::default(),
             vectors: None,
             source: Source::None,
-            saved: HashMap::new(),
+            saved: BTreeMap::new(),
             replaced: HashMap::new(),
             scan_max,
             changes: 0,
@@ -167,7 +167,7 @@ impl SpaceIndex {
     /// [`Document::print`], and LSN 0 for nobody's.
     #[must_use]
     pub fn with_saved(self, mut vectors: Vectors, owners: &[(u64, u32)], source: Source) -> Self {
-        let mut saved = HashMap::new();
+        let mut saved = BTreeMap::new();
         let mut free = Vec::new();
         for (slot, &(lsn, print)) in (0u32..).zip(owners) {
             // The next episode of a slot must not find another's vector there.
@@ -274,8 +274,8 @@ impl SpaceIndex {
             Some(given) => self.source == Source::Given && dimension.is_none_or(|has| has == given),
         };
         if !fits {
-            let waiting = self.saved.drain().map(|(_, waiting)| waiting.slot);
-            self.free.extend(waiting);
+            self.free.extend(self.saved.values().map(|waiting| waiting.slot));
+            self.saved.clear();
             self.vectors = None;
             self.source = if given.is_some() { Source::Given } else { Source::None };
             self.changes += 1;
@@ -377,7 +377,7 @@ impl SpaceIndex {
             // The next to come may bring vectors of another kind.
             let replaced = std::mem::take(&mut self.replaced);
             let Self { changes, removals, .. } = *self;
-            *self = Self { changes, removals, replaced, ..Self::new(self.scan_max) };
+            *self = Self { replaced, changes, removals, ..Self::new(self.scan_max) };
         }
     }
 
@@ -392,7 +392,7 @@ impl SpaceIndex {
             found.candidates = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
             return found;
         }
-        let mut by_slot: HashMap<u32, Candidate> = HashMap::new();
+        let mut by_slot: BTreeMap<u32, Candidate> = BTreeMap::new();
         if let Some((vector, vectors)) = ask.vector.zip(self.vectors.as_ref())
             && (vectors.dimension(), self.source) == (vector.len(), ask.source)
         {

@@ -21,7 +21,7 @@ RACE_TESTS = $(CARGO) test --locked -p engram-core --features shuttle --test rac
 PRODUCT = --workspace --exclude engram-sim
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
-.PHONY: kill-test flip-test strace-test crowd-test soak race sim sim-small sim-gate
+.PHONY: kill-test flip-test index-kill-test recall-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
 	chitchat eval embedder-table clean need-rust
 
@@ -130,6 +130,15 @@ kill-test: need-rust ## SIGKILL under 32 clients, 20 times over on one directory
 
 flip-test: need-rust ## 1,200 single bits flipped in logs of the real binary, each on its own copy
 	ENGRAM_FLIPS=600 $(CARGO) test --locked -p engram-cli --test bit_flip_tests -- --nocapture
+
+recall-test: need-rust ## remember, forget and recall at once, each form for SECONDS=180
+	ENGRAM_RECALL_SECONDS=$(or $(SECONDS),180) $(CARGO) test --release --locked -p engram-core \
+		--test recall_race_tests -- --nocapture
+
+index-kill-test: need-rust ## SIGKILL while indexes are saved, 60 times; saved indexes hit, at every byte
+	ENGRAM_INDEX_KILLS=60 ENGRAM_INDEX_FLIPS=60 $(CARGO) test --locked -p engram-cli \
+		--test index_kill_tests -- --nocapture
+	ENGRAM_INDEX_EVERY=1 $(CARGO) test --locked -p engram-core --test recall_index_tests -- --nocapture
 
 strace-test: need-rust ## each of the first 24 writes, syncs, renames, … of the binary fails in turn
 	ENGRAM_STRACE_CALLS=24 $(CARGO) test --locked -p engram-cli --test strace_tests -- --nocapture

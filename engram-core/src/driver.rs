@@ -150,6 +150,7 @@ impl Driver {
         let Parts { env, options, segments, quarantine, mut directory, writer } = parts;
         directory.start_feeding();
         let committer = Committer::new(options.durability);
+        let indexing = Indexing::new(env.scale.scan_vectors_max);
         let shared = Arc::new(Shared {
             env,
             options,
@@ -167,7 +168,7 @@ impl Driver {
             maintain: Condvar::new(),
             maintenance_armed: AtomicBool::new(true),
             behind: AtomicBool::new(false),
-            indexing: Indexing::default(),
+            indexing,
         });
         shared.publish(&shared.engine().writer);
         let driver = Self {

@@ -226,7 +226,8 @@ pub struct Recollection {
     pub episodes: Vec<Recalled>,
     /// Episodes that should stand here and whose bytes cannot be given back: why, each.
     pub unreadable: Vec<Error>,
-    /// Episodes that the index does not have yet, so that the answer may lack them.
+    /// Episodes that the index does not have yet, or that were replaced as often as they were read:
+    /// the answer may lack them.
     pub pending: usize,
     /// How it was found, when asked for.
     pub explained: Option<Explained>,

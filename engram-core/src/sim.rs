@@ -36,6 +36,12 @@ pub enum Broken {
     InputsRemovedEarly,
     /// An incident is not written down.
     IncidentForgotten,
+    /// What was forgotten stays in the indexes.
+    ForgottenStaysIndexed,
+    /// A saved index is believed without its checksums.
+    SavedIndexUnchecked,
+    /// A saved vector is anybody's who has the LSN.
+    SavedOwnerUnchecked,
 }
 
 #[cfg(feature = "sim")]

@@ -168,7 +168,8 @@ impl Store {
             payload,
         };
         let convert = |answers| only(answers).map(|done| Forgotten { lsn: done.lsn });
-        self.inner.driver.shared.submit(vec![Ok(change)], convert).map(Pending::forgetting)
+        let pending = self.inner.driver.shared.submit(vec![Ok(change)], convert)?;
+        Ok(pending.forgetting(keys.space(space)))
     }
 
     /// Forgets a whole space.
@@ -191,7 +192,8 @@ impl Store {
         let convert = |answers| {
             only(answers).map(|done| SpaceForgotten { lsn: done.lsn, episodes: done.forgotten })
         };
-        self.inner.driver.shared.submit(vec![Ok(change)], convert).map(Pending::forgetting)
+        let pending = self.inner.driver.shared.submit(vec![Ok(change)], convert)?;
+        Ok(pending.forgetting(space_key))
     }
 
     /// The spaces, by name.

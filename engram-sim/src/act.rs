@@ -129,11 +129,14 @@ pub enum Kind {
     Version,
     /// A v0.1.0 directory to begin with.
     Legacy,
+    /// Recalls, with indexes that are made and saved: no trouble, but runs without it go as they
+    /// went before there was recall.
+    Recall,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
+    /// All of them; the last is no trouble to draw.
+    pub const ALL: [Self; 14] = [
         Self::Kill,
         Self::PowerLoss,
         Self::ReadEio,
@@ -147,7 +150,13 @@ impl Kind {
         Self::Stale,
         Self::Version,
         Self::Legacy,
+        Self::Recall,
     ];
+
+    /// Those that a run may have as troubles.
+    fn drawn() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|&kind| kind != Self::Recall)
+    }
 
     /// Its name on the command line and in the last lines of a run.
     #[must_use]
@@ -166,6 +175,7 @@ impl Kind {
             Self::Stale => "stale",
             Self::Version => "version",
             Self::Legacy => "legacy",
+            Self::Recall => "recall",
         }
     }
 
@@ -181,6 +191,7 @@ impl Kind {
 }
 
 /// What is fixed for a run.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The seed.
@@ -195,6 +206,8 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// Whether a v0.1.0 directory is there.
     pub legacy: bool,
+    /// Whether somebody recalls.
+    pub recalls: bool,
     /// What happens, each with its dice.
     pub acts: Vec<(u64, Act)>,
 }
@@ -206,8 +219,7 @@ impl Plan {
         let mut dice = Dice::new(seed);
         // Each run has some kinds only: what is rare beside all others is common here.
         let all = dice.per_mille(300);
-        let kinds: Vec<Kind> =
-            Kind::ALL.into_iter().filter(|_| all || dice.per_mille(450)).collect();
+        let kinds: Vec<Kind> = Kind::drawn().filter(|_| all || dice.per_mille(450)).collect();
         let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| !without.contains(kind)).collect();
         let count = 10 + dice.below(90);
         let mut plan = Self {
@@ -217,6 +229,7 @@ impl Plan {
             durable: dice.per_mille(850),
             legacy: kinds.contains(&Kind::Legacy) && dice.per_mille(300),
             kinds,
+            recalls: !without.contains(&Kind::Recall) && Dice::new(!seed).per_mille(200),
             acts: Vec::new(),
         };
         let style = Style::new(&mut dice);
@@ -275,7 +288,7 @@ impl Plan {
         let kind = if self.kinds.is_empty() { Kind::Kill } else { dice.pick(&self.kinds) };
         let n = narrow(dice.below(12));
         match kind {
-            Kind::Kill | Kind::PowerLoss | Kind::Legacy => self.restart(dice),
+            Kind::Kill | Kind::PowerLoss | Kind::Legacy | Kind::Recall => self.restart(dice),
             Kind::ReadEio => Act::Trouble(dice.pick(&[Op::Read, Op::Open]), n, Trouble::Eio),
             Kind::WriteEio => {
                 let ops = [Op::Write, Op::Create, Op::Rename, Op::Remove, Op::SetLen, Op::Write];

@@ -11,13 +11,15 @@ use engram_core::store::{Drive, ListQuery};
 use engram_core::{Error, Options, Store};
 
 use crate::act::Hit;
-use crate::dice::{SimClock, SimRng};
+use crate::dice::{Dice, SimClock, SimRng};
 use crate::disk::SimDisk;
 use crate::disk::bytes::Bytes;
 use crate::disk::state::Image;
 use crate::frames::{DIR, Frame, frames, segments};
 use crate::legacy;
+use crate::life::is_index;
 use crate::model::{Known, Memory};
+use crate::recall::{SimEmbedder, recalls};
 use crate::replay::{Account, Lost, account, lost, lsns};
 use crate::world::{SCALE, World};
 
@@ -110,6 +112,7 @@ impl World {
         if let Some(why) = visible.differs(&found) {
             return Err(format!("1, 2, 3, 4, 7: after a start, {why}"));
         }
+        self.check_recalls(store, &visible)?;
         let now = self.disk.image();
         let seen = check_kept(&expected, start, image, &now)?;
         if !again {
@@ -122,7 +125,8 @@ impl World {
                 known.lsn = found.lsn;
             }
         }
-        self.model.restart(expected.memory, seen, !start.hit.is_empty());
+        let log_was_hit = start.hit.iter().any(|(path, _)| !is_index(path));
+        self.model.restart(expected.memory, seen, log_was_hit);
         self.known = store.incidents();
         // What the device did not give at this start it may give at the next one.
         if self.tally.starts.is_multiple_of(4) && self.disk.faults().read_eio == 0 {
@@ -202,6 +206,7 @@ impl World {
             disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
             clock: Arc::new(SimClock::default()),
             rng: Arc::new(SimRng::new(self.tally.starts)),
+            embedder: Some(Arc::new(SimEmbedder)),
             ..Options::default()
         };
         let second = Store::open(DIR, options)
@@ -218,9 +223,11 @@ impl World {
             return Err(format!("13: a second start counts what it does not name: {report:?}"));
         }
         let found = contents(&second, self.model.now(), self.version)?;
-        if let Some(why) = visible(self.model.now(), self.version).differs(&found) {
+        let visible = self.visible_now();
+        if let Some(why) = visible.differs(&found) {
             return Err(format!("5: after a second start, {why}"));
         }
+        self.check_recalls(&second, &visible)?;
         disk.kill();
         Ok(())
     }
@@ -237,17 +244,32 @@ impl World {
         result
     }
 
-    fn check_now_quietly(&self, store: &Store, idle: bool) -> Result<(), String> {
+    fn check_now_quietly(&mut self, store: &Store, idle: bool) -> Result<(), String> {
         if self.model.in_doubt() && !self.durable {
             // Written, and perhaps visible, yet its callers were told that nobody knows.
             return Ok(());
         }
         let found = contents(store, self.model.now(), self.version)?;
-        if let Some(why) = visible(self.model.now(), self.version).differs(&found) {
+        let visible = self.visible_now();
+        if let Some(why) = visible.differs(&found) {
             return Err(format!("6: while it runs, {why}"));
         }
+        self.check_recalls(store, &visible)?;
         if idle && !self.model.in_doubt() && store.poisoned_by().is_none() {
             self.check_gauges(store)?;
+        }
+        Ok(())
+    }
+
+    /// What callers see by what they were told.
+    pub(crate) fn visible_now(&self) -> Memory {
+        visible(self.model.now(), self.version)
+    }
+
+    fn check_recalls(&mut self, store: &Store, memory: &Memory) -> Result<(), String> {
+        if self.plan.recalls {
+            let mut dice = Dice::new(self.plan.seed ^ self.tally.starts ^ self.tally.recalls);
+            self.tally.recalls += recalls(store, memory, &mut dice)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod law;
 mod legacy;
 mod life;
 pub mod model;
+pub mod recall;
 pub mod replay;
 pub mod shrink;
 pub mod small;

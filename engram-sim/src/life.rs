@@ -17,6 +17,7 @@ use crate::disk::state::{Chance, SECTOR};
 use crate::disk::{SimDisk, litter};
 use crate::frames::{DIR, frames};
 use crate::law::Start;
+use crate::recall::SimEmbedder;
 use crate::world::{SCALE, World};
 
 impl World {
@@ -92,6 +93,7 @@ impl World {
             clock: Arc::clone(&self.clock) as Arc<dyn engram_core::clock::Clock>,
             rng: Arc::new(SimRng::new(mix(self.plan.seed ^ self.lives))),
             metrics: Arc::clone(&self.metrics),
+            embedder: Some(Arc::new(SimEmbedder)),
             ..Options::default()
         }
     }
@@ -190,7 +192,11 @@ impl World {
             let files: Vec<PathBuf> = state.image().into_keys().collect();
             let logs: Vec<&PathBuf> =
                 files.iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).collect();
-            let path = if !logs.is_empty() && dice.per_mille(850) {
+            let saved: Vec<&PathBuf> = files.iter().filter(|path| is_index(path)).collect();
+            let hits_index = !saved.is_empty() && Dice::new(!seed).per_mille(300);
+            let path = if hits_index {
+                saved[dice.index(saved.len())].clone()
+            } else if !logs.is_empty() && dice.per_mille(850) {
                 logs[dice.index(logs.len())].clone()
             } else {
                 files[dice.index(files.len())].clone()
@@ -211,6 +217,7 @@ impl World {
             }
             state.overwrite(&path, at, &new);
             self.tally.hits += 1;
+            self.tally.index_hits += u64::from(is_index(&path));
         }
         self.end_disk();
         let (room, planned) = (self.disk.capacity(), self.disk.take_planned());
@@ -220,6 +227,11 @@ impl World {
         self.sabotage();
         were
     }
+}
+
+/// Whether a file is a saved index: derived, so that hits of it cost nothing.
+pub(crate) fn is_index(path: &Path) -> bool {
+    path.parent() == Some(&Path::new(DIR).join("index"))
 }
 
 /// Somewhere in the used part, mostly: the zeros behind it are many, and say little.

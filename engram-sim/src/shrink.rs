@@ -71,6 +71,10 @@ impl Shrunk {
             if plan.durable { "synced" } else { "written" },
             if plan.legacy { "; a v0.1.0 directory is there" } else { "" },
         ));
+        line(&format!(
+            "Indexes are {}.",
+            if plan.recalls { "made, saved, and asked" } else { "not asked" }
+        ));
         for (number, (_, act)) in plan.acts.iter().enumerate() {
             line(&format!("{:>3}. {}{}", number + 1, first_upper(act), '.'));
             if number == self.violation.act {

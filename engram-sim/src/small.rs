@@ -110,6 +110,7 @@ impl Workload {
             durable: true,
             kinds: vec![Kind::Kill, Kind::PowerLoss],
             legacy: self.first == First::Legacy,
+            recalls: false,
             acts: Vec::new(),
         }
     }

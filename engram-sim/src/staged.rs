@@ -1,13 +1,16 @@
 //! Scenes that random runs hardly get to: what a disk shows of a former life, and damage that
 //! comes while the engine runs. Seeds vary sizes and numbers; the laws are the same.
 
+use std::path::PathBuf;
+
 use engram_core::sim;
 
 use crate::act::{Act, End, Kind, Plan, Put};
 use crate::dice::{Dice, mix};
-use crate::disk::{Op, Trouble};
-
+use crate::disk::bytes::Bytes;
+use crate::disk::{Op, SimDisk, Trouble};
 use crate::frames::{Frame, frames};
+use crate::life::is_index;
 use crate::tally::Tally;
 use crate::world::{Sabotage, World};
 
@@ -22,6 +25,7 @@ fn plan(seed: u64) -> Plan {
         durable: true,
         kinds: vec![Kind::Kill],
         legacy: false,
+        recalls: false,
         acts: Vec::new(),
     }
 }
@@ -37,7 +41,17 @@ fn play(
     tally: &mut Tally,
     scene: impl FnOnce(&mut World, &mut Dice) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut world = World::new(&plan(seed), sabotage);
+    play_plan(&plan(seed), sabotage, tally, scene)
+}
+
+fn play_plan(
+    plan: &Plan,
+    sabotage: Option<Sabotage>,
+    tally: &mut Tally,
+    scene: impl FnOnce(&mut World, &mut Dice) -> Result<(), String>,
+) -> Result<(), String> {
+    let seed = plan.seed;
+    let mut world = World::new(plan, sabotage);
     let mut dice = Dice::new(seed);
     let result = world.begin(&mut dice, &[]).and_then(|()| scene(&mut world, &mut dice));
     world.disk.kill();
@@ -154,5 +168,92 @@ pub fn survivors(seed: u64, sabotage: Option<Sabotage>, tally: &mut Tally) -> Re
         world.act(&Act::Batch { space: 0, count: 3, bytes: 600 }, dice)?;
         world.act(&Act::Restart { end: End::Kill, again: Vec::new() }, dice)?;
         world.act(&Act::Restart { end: End::PowerLoss, again: Vec::new() }, dice)
+    })
+}
+
+/// The saved index of the one space, if there is one.
+fn saved_index(world: &World) -> Result<(PathBuf, Bytes), String> {
+    let saved = world.disk.image().into_iter().find(|(path, _)| is_index(path));
+    saved.ok_or_else(|| "no index was saved".into())
+}
+
+/// Recalls, so that there is an index, and begins a new life.
+fn recall_and_close(world: &mut World, dice: &mut Dice) -> Result<(), String> {
+    world.act(&Act::Upkeep(1), dice)?;
+    world.act(&Act::Restart { end: End::Close, again: Vec::new() }, dice)
+}
+
+/// Bits flip among the vectors of a saved index.
+///
+/// # Errors
+/// What did not hold.
+pub fn saved_vectors_hit(
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let plan = Plan { recalls: true, ..plan(seed) };
+    play_plan(&plan, sabotage, tally, |world, dice| {
+        let count = 6 + dice.below(4);
+        for id in 0..count {
+            let act = put(u8::try_from(id).unwrap_or(0), 20 + dice.below(100));
+            world.act(&act, dice)?;
+        }
+        for _ in 0..6 {
+            recall_and_close(world, dice)?;
+            let (path, bytes) = saved_index(world)?;
+            // The vectors are the last of it, but for their checksum: nobody has linked them.
+            let vectors = bytes.len() * 2 / 3..bytes.len() - 4;
+            for _ in 0..2 {
+                let at = vectors.start + dice.index(vectors.len());
+                let mut byte = [0];
+                bytes.read(at, &mut byte);
+                world.disk.hurt(&path, at, &[byte[0] ^ 0x40]);
+            }
+            world.act(&Act::Restart { end: End::Kill, again: Vec::new() }, dice)?;
+        }
+        Ok(())
+    })
+}
+
+/// A log is taken back to an older copy beside a newer index, and its LSNs are given again.
+///
+/// # Errors
+/// What did not hold.
+pub fn log_taken_back(
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let plan = Plan { recalls: true, ..plan(seed) };
+    play_plan(&plan, sabotage, tally, |world, dice| {
+        for id in 0..4 {
+            world.act(&put(id, 20 + dice.below(100)), dice)?;
+        }
+        recall_and_close(world, dice)?;
+        let (mut state, model) = (world.disk.state(), world.model.clone());
+        for id in 4..10 {
+            world.act(&put(id, 20 + dice.below(100)), dice)?;
+        }
+        recall_and_close(world, dice)?;
+        let (path, bytes) = saved_index(world)?;
+        state.replace(&path, bytes);
+        world.store = None;
+        world.disk.kill();
+        world.end_disk();
+        world.disk = SimDisk::new(state);
+        world.model = model;
+        world.sabotage();
+        // Nobody recalls, and so makes the index right, before the numbers are given again.
+        world.plan.recalls = false;
+        world.begin(dice, &[])?;
+        for id in 4..10 {
+            world.act(&put(id, 20 + dice.below(100)), dice)?;
+        }
+        world.plan.recalls = true;
+        for _ in 0..4 {
+            world.act(&Act::Upkeep(1), dice)?;
+        }
+        Ok(())
     })
 }

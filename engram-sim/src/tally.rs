@@ -19,6 +19,10 @@ pub struct Tally {
     pub acknowledged: u64,
     /// Sectors and bits hit at rest.
     pub hits: u64,
+    /// Of these, in saved indexes.
+    pub index_hits: u64,
+    /// Recalls that were checked.
+    pub recalls: u64,
     /// Laws that did not hold.
     pub violations: u64,
     /// Starts that were checked.
@@ -36,6 +40,8 @@ impl Tally {
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.acknowledged += other.acknowledged;
         self.hits += other.hits;
+        self.index_hits += other.index_hits;
+        self.recalls += other.recalls;
         self.violations += other.violations;
         self.starts += other.starts;
         self.faults.add(other.faults);
@@ -46,10 +52,10 @@ impl Tally {
         self.faults.add(*faults);
     }
 
-    /// Whether bytes were damaged.
+    /// Whether bytes of the log were damaged.
     #[must_use]
     pub fn damaged(&self) -> bool {
-        self.hits > 0
+        self.hits > self.index_hits
     }
 
     /// Faults of all kinds.
@@ -70,8 +76,9 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "starts checked: {}, crashes in the middle of recovery: {}",
-            self.starts, self.crashes_in_recovery
+            "starts checked: {}, crashes in the middle of recovery: {}, recalls: {}, hits of saved \
+             indexes: {}",
+            self.starts, self.crashes_in_recovery, self.recalls, self.index_hits
         )?;
         write!(
             f,

@@ -27,6 +27,9 @@ pub const SCALE: Scale = Scale {
     step_bytes: 4 << 10,
     garbage_bytes_min: 512,
     active_garbage_bytes_min: 1024,
+    saved_vectors_min: 3,
+    graph_vectors_min: 4,
+    scan_vectors_max: 4,
 };
 
 /// What did not hold, and when.
@@ -168,6 +171,9 @@ impl World {
                 tell(&format!("act {number}: {act}"));
             }
             self.act(act, &mut Dice::new(*seed)).map_err(blame(number))?;
+            if self.plan.recalls {
+                self.beside(&mut Dice::new(mix(!seed))).map_err(blame(number))?;
+            }
             if self.disk.is_dead() {
                 let mut dice = Dice::new(mix(seed ^ 7));
                 let end = self.end_after_crash(&mut dice);
@@ -263,10 +269,15 @@ impl World {
         }
         if stepped {
             let turns = store.stepper();
+            let mut aside = Dice::new(!dice.clone().next());
             for _ in 0..200 {
                 let more = turns.write();
                 if dice.per_mille(400) {
                     let _idle = turns.upkeep();
+                }
+                if self.plan.recalls && aside.per_mille(150) {
+                    let changes: Vec<&Change> = waiting.iter().map(|(change, ..)| change).collect();
+                    self.recall_between(&store, &changes)?;
                 }
                 if !more {
                     break;
@@ -497,7 +508,7 @@ pub fn draft(put: &Put, dimension: u8, dice: &mut Dice) -> Draft {
         what,
         when: Timestamp::from_second(second).ok(),
         who: if dice.per_mille(200) { vec!["Ann".into()] } else { Vec::new() },
-        embedding: (0..dimension).map(|n| f32::from(n) - 0.5).collect(),
+        embedding: crate::recall::direction(&mut Dice::new(!dice.clone().next()), dimension.into()),
         ..Draft::default()
     }
 }

@@ -31,9 +31,17 @@ fn survivors(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
     staged::survivors(seed, sabotage, &mut Tally::default())
 }
 
+fn saved_vectors_hit(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+    staged::saved_vectors_hit(seed, sabotage, &mut Tally::default())
+}
+
+fn log_taken_back(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+    staged::log_taken_back(seed, sabotage, &mut Tally::default())
+}
+
 /// What is broken, by what it is noticed, and within how many seeds, from 0 on: about three times
 /// what it took when it was measured.
-const BROKEN: [(Sabotage, Runner, u64); 20] = [
+const BROKEN: [(Sabotage, Runner, u64); 23] = [
     (Sabotage::Engine(Broken::AckBeforeSync), random, 3),
     (Sabotage::Engine(Broken::FailedSyncIgnored), random, 15),
     (Sabotage::Engine(Broken::HeaderChecksumIgnored), random, 18),
@@ -49,6 +57,9 @@ const BROKEN: [(Sabotage, Runner, u64); 20] = [
     (Sabotage::Engine(Broken::SurvivorsNotRewritten), survivors, 3),
     (Sabotage::Engine(Broken::InputsRemovedEarly), random, 21),
     (Sabotage::Engine(Broken::IncidentForgotten), random, 84),
+    (Sabotage::Engine(Broken::ForgottenStaysIndexed), random, 6),
+    (Sabotage::Engine(Broken::SavedIndexUnchecked), saved_vectors_hit, 3),
+    (Sabotage::Engine(Broken::SavedOwnerUnchecked), log_taken_back, 3),
     (Sabotage::Disk(BrokenDisk::SyncNothing), random, 3),
     (Sabotage::Disk(BrokenDisk::SyncDirNothing), random, 3),
     (Sabotage::Disk(BrokenDisk::RenameBeforeData), random, 3),
@@ -95,7 +106,8 @@ fn the_same_seeds_are_clean_when_no_promise_is_broken() {
         let of_it = BROKEN.iter().filter(|(_, of, _)| std::ptr::fn_addr_eq(*of, by));
         of_it.map(|(_, _, seeds)| *seeds).max().expect("each finds something")
     };
-    for by in [random as Runner, former_life, damaged_while_running, survivors] {
+    let scenes = [former_life, damaged_while_running, survivors, saved_vectors_hit, log_taken_back];
+    for by in [random as Runner].into_iter().chain(scenes) {
         for seed in 0..most(by) {
             assert_eq!(by(seed, None), Ok(()), "seed {seed}");
         }

@@ -10,7 +10,10 @@ use engram_sim::world::{Sabotage, run};
 const KEPT: &str = include_str!("../seeds.txt");
 
 fn run_seed(seed: u64, only: &[usize], tally: &mut Tally) -> u64 {
-    let mut plan = Plan::new(seed, &[]);
+    run_plan(Plan::new(seed, &[]), seed, only, tally)
+}
+
+fn run_plan(mut plan: Plan, seed: u64, only: &[usize], tally: &mut Tally) -> u64 {
     if !only.is_empty() {
         plan = plan.only(only);
     }
@@ -41,7 +44,11 @@ fn seeds_that_found_bugs_pass() {
     assert!(seeds.len() >= 15, "seeds.txt lost some");
     for (seed, only, comment) in seeds {
         println!("{seed}: {comment}");
-        run_seed(seed, &only, &mut Tally::default());
+        // With recalls, and as it was when nobody recalled.
+        for recalls in [false, true] {
+            let plan = Plan { recalls, ..Plan::new(seed, &[]) };
+            run_plan(plan, seed, &only, &mut Tally::default());
+        }
     }
 }
 
@@ -55,6 +62,7 @@ fn the_first_seeds_pass_and_meet_every_kind_of_trouble() {
     let faults = tally.faults;
     let least = [faults.read_eio, faults.write_eio, faults.sync_eio, faults.enospc, faults.short];
     assert!(least.iter().all(|&count| count > 10) && tally.hits > 100, "{tally}");
+    assert!(tally.recalls > 1_000 && tally.index_hits > 1, "{tally}");
 }
 
 #[test]

@@ -158,6 +158,23 @@ impl Live {
         self.log()
     }
 
+    /// SIGTERM, and SIGKILL once `moment` returns, which is asked for its pace whether it has ended.
+    /// Gives its log.
+    #[allow(dead_code, reason = "each test program uses its part of it")]
+    pub(crate) fn kill_while_closing(
+        mut self,
+        moment: impl FnOnce(&mut dyn FnMut() -> bool),
+    ) -> Vec<String> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let child = &mut self.child;
+        moment(&mut || child.try_wait().unwrap().is_some());
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.join();
+        self.log()
+    }
+
     /// SIGTERM; gives its exit status and log.
     pub(crate) fn stop(mut self) -> (ExitStatus, Vec<String>) {
         let id = rustix::process::Pid::from_child(&self.child);

@@ -19,6 +19,8 @@ use crate::episode::{Episode, StoredEpisode};
 use crate::error::Error;
 use crate::index::facets;
 use crate::index::space::{Document, Source, SpaceIndex};
+use crate::sim::{Broken, broken};
+use crate::storage::wal::frame;
 use crate::store::commit::DirectoryCell as _;
 use crate::store::directory::feed::Portion;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +33,10 @@ const PORTION_EPISODES: usize = 256;
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 
 /// The indexes of all spaces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Indexing {
+    /// Vectors of a space up to which all are compared.
+    scan_max: usize,
     spaces: RwLock<HashMap<u64, Arc<SpaceCell>>>,
     background: Mutex<background::State>,
     work: Condvar,
@@ -66,10 +70,10 @@ struct Flow {
 }
 
 impl SpaceCell {
-    fn new(space_key: u64) -> Self {
+    fn new(space_key: u64, scan_max: usize) -> Self {
         Self {
             space_key,
-            index: RwLock::default(),
+            index: RwLock::new(SpaceIndex::new(scan_max)),
             flow: Mutex::default(),
             done: Condvar::new(),
             saved: Mutex::default(),
@@ -100,6 +104,16 @@ impl Drop for Taken<'_> {
 }
 
 impl Indexing {
+    pub(super) fn new(scan_max: usize) -> Self {
+        Self {
+            scan_max,
+            spaces: RwLock::default(),
+            background: Mutex::default(),
+            work: Condvar::new(),
+            armed: AtomicBool::new(false),
+        }
+    }
+
     fn cell(&self, space_key: u64) -> Arc<SpaceCell> {
         let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = spaces.get(&space_key) {
@@ -107,7 +121,7 @@ impl Indexing {
         }
         drop(spaces);
         let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
-        let cell = || Arc::new(SpaceCell::new(space_key));
+        let cell = || Arc::new(SpaceCell::new(space_key, self.scan_max));
         Arc::clone(spaces.entry(space_key).or_insert_with(cell))
     }
 
@@ -123,8 +137,8 @@ impl Shared {
     pub(crate) fn caught_up(&self, space_key: u64) -> (Arc<SpaceCell>, usize) {
         let cell = self.indexing.cell(space_key);
         let until = self.env.clock.elapsed() + CATCH_UP_MAX;
-        let mut again = std::mem::take(&mut lock(&cell.flow).failed);
-        while self.work_off(&cell, &mut again) {
+        let mut retries = true;
+        while self.work_off(&cell, std::mem::take(&mut retries)) {
             if self.env.clock.elapsed() > until {
                 break;
             }
@@ -147,9 +161,9 @@ impl Shared {
         (cell, lacking + if self.env.clock.elapsed() > until { fed } else { 0 })
     }
 
-    /// Works off a portion of a space's feed, and what is to be tried again. Says whether there
-    /// was anything.
-    fn work_off(&self, cell: &SpaceCell, again: &mut Vec<(u64, u64)>) -> bool {
+    /// Works off a portion of a space's feed; with `retries`, what could not be read before as
+    /// well. Says whether there was anything.
+    fn work_off(&self, cell: &SpaceCell, retries: bool) -> bool {
         let (portion, taken) = {
             let mut flow = lock(&cell.flow);
             if !flow.loaded {
@@ -158,54 +172,114 @@ impl Shared {
                     cell.change(|empty| *empty = index);
                 }
             }
-            let mut portion = Portion::default();
-            self.memory.with_mut(&mut |directory| {
-                portion = directory.take_fed(cell.space_key, PORTION_EPISODES);
-            });
-            portion.came.append(again);
-            if portion.is_empty() {
-                if !flow.settled && flow.under_way.is_empty() {
+            let mut portion = self.take_fed(cell, PORTION_EPISODES);
+            if retries {
+                // Failed or under way: whoever looks finds it in one of the two.
+                portion.came.append(&mut flow.failed);
+            }
+            if portion.came.is_empty() {
+                let all_came = flow.under_way.is_empty() && flow.failed.is_empty();
+                if portion.is_empty() && !flow.settled && all_came {
                     flow.settled = true;
                     cell.change(SpaceIndex::drop_saved);
                 }
-                return false;
+                return !portion.is_empty();
             }
             flow.taken += 1;
             let number = flow.taken;
             flow.under_way.insert(number);
             (portion, Taken { cell, number })
         };
-        let Portion { came, gone, dimension } = portion;
+        let (mut came, mut dimension) = (portion.came, portion.dimension);
         let mut failed = Vec::new();
-        let mut documents: Vec<Document> = came
-            .into_iter()
-            .filter_map(|(key, lsn)| {
-                let document = self.document(cell, key, lsn, dimension);
-                document.unwrap_or_else(|e| {
-                    tracing::debug!(lsn, cause = %e, "an episode is not indexed yet");
-                    failed.push((key, lsn));
-                    None
-                })
-            })
-            .collect();
-        cell.change(|index| {
-            // What went since it was read must not come back: who goes later is fed later.
-            self.memory.look(|directory| {
-                let live = |document: &Document| {
-                    directory.get(document.key).is_some_and(|entry| entry.lsn == document.lsn)
-                };
-                documents.retain(live);
-            });
-            documents.drain(..).for_each(|document| index.insert(document));
-            for &lsn in &gone {
-                index.remove(lsn);
-            }
-        });
+        loop {
+            let documents = self.documents(cell, &came, dimension, &mut failed);
+            came.retain(|one| !failed.contains(one));
+            let Err(now) = self.put_in(cell, documents, &came, dimension) else { break };
+            // The space has vectors of another kind since it was looked at.
+            dimension = now;
+        }
         if !failed.is_empty() {
             lock(&cell.flow).failed.append(&mut failed);
         }
         drop(taken);
         true
+    }
+
+    /// Takes from a space's feed, and what went out of the index. The flow's lock is held
+    /// meanwhile: whoever has it next finds all out that went before. What was only replaced
+    /// stays until its next version is in.
+    fn take_fed(&self, cell: &SpaceCell, most: usize) -> Portion {
+        let mut portion = Portion::default();
+        self.memory.with_mut(&mut |directory| portion = directory.take_fed(cell.space_key, most));
+        if (portion.gone.is_empty() && portion.replaced.is_empty())
+            || broken(Broken::ForgottenStaysIndexed)
+        {
+            return portion;
+        }
+        cell.change(|index| {
+            for &(key, lsn) in &portion.replaced {
+                index.replace(key, lsn);
+            }
+            for &(key, lsn) in &portion.gone {
+                index.remove(lsn);
+                index.drop_replaced(key);
+            }
+        });
+        portion
+    }
+
+    fn documents(
+        &self,
+        cell: &SpaceCell,
+        came: &[(u64, u64)],
+        dimension: Option<u32>,
+        failed: &mut Vec<(u64, u64)>,
+    ) -> Vec<Document> {
+        let read = |&(key, lsn): &(u64, u64)| {
+            let document = self.document(cell, key, lsn, dimension);
+            document.unwrap_or_else(|e| {
+                tracing::debug!(lsn, cause = %e, "an episode is not indexed yet");
+                failed.push((key, lsn));
+                None
+            })
+        };
+        came.iter().filter_map(read).collect()
+    }
+
+    /// Puts episodes in, as far as they are still there, in place of their former versions. `came`:
+    /// all that could be read.
+    ///
+    /// # Errors
+    /// The dimension of the space, when it is not the one that they were read for.
+    fn put_in(
+        &self,
+        cell: &SpaceCell,
+        mut documents: Vec<Document>,
+        came: &[(u64, u64)],
+        dimension: Option<u32>,
+    ) -> Result<(), Option<u32>> {
+        cell.change(|index| {
+            // What went since it was read must not come back: who goes later is fed later.
+            let (now, current) = self.memory.look(|directory| {
+                let live = |key, lsn| directory.get(key).is_some_and(|entry| entry.lsn == lsn);
+                documents.retain(|document| live(document.key, document.lsn));
+                let current = came.iter().filter(|&&(key, lsn)| live(key, lsn));
+                let current: Vec<u64> = current.map(|&(key, _)| key).collect();
+                (directory.dimension(cell.space_key), current)
+            });
+            if now != dimension {
+                return Err(now);
+            }
+            index.expect(dimension.map(|dimension| dimension as usize));
+            for document in documents {
+                index.insert(document);
+            }
+            for key in current {
+                index.drop_replaced(key);
+            }
+            Ok(())
+        })
     }
 
     /// Memory that the index of a space takes, in bytes, about; 0 where there is none.
@@ -214,23 +288,18 @@ impl Shared {
         cell.map_or(0, |cell| cell.look(|index| index.bytes() as u64))
     }
 
-    /// What went is out of every index before whoever asked for it hears that it went.
-    pub(super) fn forget_in_indexes(&self) {
-        for space_key in self.memory.look(crate::store::directory::Directory::bereft) {
-            // Of what was never indexed there is nothing to take out.
-            let Some(cell) = self.indexing.known(space_key) else { continue };
-            let mut gone = Vec::new();
-            self.memory.with_mut(&mut |directory| gone = directory.take_fed(space_key, 0).gone);
-            cell.change(|index| {
-                for &lsn in &gone {
-                    index.remove(lsn);
-                }
-            });
+    /// What went from a space is out of its index before whoever asked for it hears that it went.
+    pub(super) fn forget_in_index(&self, space_key: u64) {
+        // Of what was never indexed there is nothing to take out.
+        let Some(cell) = self.indexing.known(space_key) else { return };
+        let flow = lock(&cell.flow);
+        if flow.loaded {
+            self.take_fed(&cell, 0);
         }
     }
 
-    /// An episode, read and made ready; `None` when it is gone, or its bytes cannot be given
-    /// back (whoever reads it hears why).
+    /// An episode, read and made ready; `None` when it is gone, or this version does not
+    /// understand it. One that is damaged is asked for until compaction has set it aside.
     fn document(
         &self,
         cell: &SpaceCell,
@@ -241,18 +310,20 @@ impl Shared {
         let wanted = |entry: &crate::store::directory::Entry| (entry.lsn == lsn).then_some(());
         let StoredEpisode { episode, .. } = match self.read_entry(key, wanted) {
             Ok(Some(stored)) => stored,
-            Ok(None) | Err(Error::Damaged { .. } | Error::Undecodable { .. }) => return Ok(None),
+            Ok(None) | Err(Error::Undecodable { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
         let given = dimension.is_some();
-        let has_vector = cell.look(|index| index.has_saved(lsn));
+        let text = words(&episode);
+        let print = if given { print(&episode.embedding) } else { frame::crc(text.as_bytes()) };
+        let has_vector = cell.look(|index| index.has_saved(lsn, print));
         let vector = if has_vector {
             None
         } else if given {
             Some(episode.embedding.clone()).filter(|embedding| !embedding.is_empty())
         } else {
             let embedder = self.options.embedder.as_ref();
-            embedder.and_then(|embedder| embedder.embed(&words(&episode)))
+            embedder.and_then(|embedder| embedder.embed(&text))
         };
         let mut facets: Vec<u64> = episode.who.iter().map(|name| facets::who(name)).collect();
         facets.extend(episode.place.as_deref().map(facets::place));
@@ -267,7 +338,8 @@ impl Shared {
             when: episode.when.into(),
             confidence,
             facets: facets.into(),
-            text: words(&episode),
+            text,
+            print,
             source: if given { Source::Given } else { Source::Made },
             vector,
         }))
@@ -281,6 +353,11 @@ impl Shared {
             self.indexing.work.notify_one();
         }
     }
+}
+
+/// The checksum of a given vector.
+fn print(embedding: &[f32]) -> u32 {
+    frame::crc(&embedding.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 /// What an episode says, to words and to vectors: what happened, where, and who took part, for

@@ -84,7 +84,8 @@ pub struct Pending<T> {
     shared: Arc<Shared>,
     convert: fn(Answers) -> Result<T>,
     handed_over: bool,
-    forgets: bool,
+    /// The space that it takes something from.
+    forgets_in: Option<u64>,
 }
 
 impl<T> Pending<T> {
@@ -93,18 +94,18 @@ impl<T> Pending<T> {
         shared: Arc<Shared>,
         convert: fn(Answers) -> Result<T>,
     ) -> Self {
-        Self { slot: Some(slot), shared, convert, handed_over: false, forgets: false }
+        Self { slot: Some(slot), shared, convert, handed_over: false, forgets_in: None }
     }
 
-    /// For a change that forgets: it is out of every index too before it is acknowledged.
-    pub(crate) fn forgetting(mut self) -> Self {
-        self.forgets = true;
+    /// For a change that forgets: it is out of the space's index too before it is acknowledged.
+    pub(crate) fn forgetting(mut self, space_key: u64) -> Self {
+        self.forgets_in = Some(space_key);
         self
     }
 
     fn settle(&self) {
-        if self.forgets {
-            self.shared.forget_in_indexes();
+        if let Some(space_key) = self.forgets_in {
+            self.shared.forget_in_index(space_key);
         }
     }
 

@@ -36,6 +36,18 @@ impl Stepper<'_> {
         upkeep.turn() == Turn::Busy
     }
 
+    /// One turn of the indexes: some episodes are put in, or some vectors linked. Says whether there
+    /// was anything to do.
+    #[must_use]
+    pub fn index(&self) -> bool {
+        self.driver.shared.index_some()
+    }
+
+    /// Saves the indexes, however little changed.
+    pub fn save_indexes(&self) {
+        self.driver.shared.save_indexes(true);
+    }
+
     /// What happens when nobody has called for a while: the log is synced and marked.
     pub fn quiet(&self) {
         let shared = &self.driver.shared;

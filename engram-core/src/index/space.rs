@@ -6,15 +6,17 @@
 //!
 //! Deliberately absent: reading episodes (callers bring [`Document`]s), locks, files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 
 use super::bits::Bits;
 use super::facets::Facets;
 use super::fuse::Candidate;
 use super::text::{Query, Texts};
 use super::top::Scored;
-use super::vector::Vectors;
+use super::vector::{SCAN_VECTORS_MAX, Vectors};
 use crate::record::Instant;
+use crate::sim::{Broken, broken};
 
 /// Whose vectors a space has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +49,8 @@ pub struct Document {
     pub vector: Option<Vec<f32>>,
     /// Whose vector it is.
     pub source: Source,
+    /// A checksum of what its vector comes from: a saved vector of anything else is not its own.
+    pub print: u32,
 }
 
 /// What filters ask for.
@@ -69,6 +73,8 @@ pub struct Ask<'a> {
     pub text: Option<&'a Query>,
     /// A vector of the index's dimension.
     pub vector: Option<&'a [f32]>,
+    /// Whose vectors it can be compared with.
+    pub source: Source,
     /// Whether only what some signal finds is wanted; else all that passes the filter.
     pub ranked: bool,
     /// How many candidates each signal gives.
@@ -95,13 +101,21 @@ pub struct Found {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     key: u64,
-    lsn: u64,
+    lsn: NonZeroU64,
     nanos: u32,
     confidence: f32,
+    print: u32,
+}
+
+/// A vector from a saved index whose episode has not come yet.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    slot: u32,
+    print: u32,
 }
 
 /// The index of one space.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SpaceIndex {
     entries: Vec<Option<Entry>>,
     /// By slot, beside the entries so that a range of time is one pass over them.
@@ -113,26 +127,65 @@ pub struct SpaceIndex {
     vectors: Option<Vectors>,
     source: Source,
     /// Vectors from a saved index whose episodes have not come yet, by LSN.
-    saved: HashMap<u64, u32>,
+    saved: BTreeMap<u64, Waiting>,
+    /// LSNs of replaced episodes, by key: here until the next version is, so that a recall between
+    /// the two finds one of them.
+    replaced: HashMap<u64, Vec<u64>>,
+    scan_max: usize,
     changes: u64,
     removals: u64,
 }
 
+impl Default for SpaceIndex {
+    fn default() -> Self {
+        Self::new(SCAN_VECTORS_MAX)
+    }
+}
+
 impl SpaceIndex {
-    /// An index that has the vectors of a saved one; `lsns` says whose each slot is, 0 for none.
+    /// An empty index that compares up to so many vectors, and walks a graph of more.
     #[must_use]
-    pub fn with_saved(vectors: Vectors, lsns: &[u64], source: Source) -> Self {
-        let slots = || (0u32..).zip(lsns.iter().copied());
-        let has = |&(slot, lsn): &(u32, u64)| lsn != 0 && vectors.contains(slot);
-        let saved = slots().filter(has).map(|(slot, lsn)| (lsn, slot)).collect();
+    pub fn new(scan_max: usize) -> Self {
         Self {
-            entries: vec![None; lsns.len()],
-            seconds: vec![0; lsns.len()],
-            free: slots().filter(|one| !has(one)).map(|(slot, _)| slot).collect(),
-            vectors: Some(vectors),
+            entries: Vec::new(),
+            seconds: Vec::new(),
+            free: Vec::new(),
+            by_lsn: HashMap::new(),
+            facets: Facets::default(),
+            texts: Texts::default(),
+            vectors: None,
+            source: Source::None,
+            saved: BTreeMap::new(),
+            replaced: HashMap::new(),
+            scan_max,
+            changes: 0,
+            removals: 0,
+        }
+    }
+
+    /// The same with the vectors of a saved one; `owners` says whose each slot is, by LSN and
+    /// [`Document::print`], and LSN 0 for nobody's.
+    #[must_use]
+    pub fn with_saved(self, mut vectors: Vectors, owners: &[(u64, u32)], source: Source) -> Self {
+        let mut saved = BTreeMap::new();
+        let mut free = Vec::new();
+        for (slot, &(lsn, print)) in (0u32..).zip(owners) {
+            // The next episode of a slot must not find another's vector there.
+            if lsn != 0 && vectors.contains(slot) {
+                saved.insert(lsn, Waiting { slot, print });
+            } else {
+                vectors.remove(slot);
+                free.push(slot);
+            }
+        }
+        Self {
+            entries: vec![None; owners.len()],
+            seconds: vec![0; owners.len()],
+            free,
+            vectors: Some(vectors.with_scan_max(self.scan_max)),
             source,
             saved,
-            ..Self::default()
+            ..self
         }
     }
 
@@ -190,33 +243,65 @@ impl SpaceIndex {
             + self.vectors.as_ref().map_or(0, Vectors::bytes)
     }
 
-    /// Whether a saved vector waits for the episode of this LSN.
+    /// Whether a saved vector waits for the episode of this LSN and this [`Document::print`].
     #[must_use]
-    pub fn has_saved(&self, lsn: u64) -> bool {
-        self.saved.contains_key(&lsn)
+    pub fn has_saved(&self, lsn: u64, print: u32) -> bool {
+        self.saved
+            .get(&lsn)
+            .is_some_and(|waiting| waiting.print == print || broken(Broken::SavedOwnerUnchecked))
     }
 
-    /// By slot, the LSN of its episode; 0 for none.
+    /// By slot, the LSN and the [`Document::print`] of its episode; 0 for none. Saved vectors that
+    /// still wait for their episodes are among them.
     #[must_use]
-    pub fn lsns(&self) -> Vec<u64> {
-        self.entries.iter().map(|entry| entry.map_or(0, |entry| entry.lsn)).collect()
+    pub fn owners(&self) -> Vec<(u64, u32)> {
+        let owner = |entry: &Option<Entry>| entry.map_or((0, 0), |e| (e.lsn.get(), e.print));
+        let mut owners: Vec<(u64, u32)> = self.entries.iter().map(owner).collect();
+        for (&lsn, waiting) in &self.saved {
+            if let Some(place) = owners.get_mut(waiting.slot as usize) {
+                *place = (lsn, waiting.print);
+            }
+        }
+        owners
+    }
+
+    /// Says what vectors the space has now: given ones of this dimension, or made ones. Those of
+    /// another kind are nobody's any more, and go.
+    pub fn expect(&mut self, given: Option<usize>) {
+        let dimension = self.vectors.as_ref().map(Vectors::dimension);
+        let fits = match given {
+            None => self.source != Source::Given,
+            Some(given) => self.source == Source::Given && dimension.is_none_or(|has| has == given),
+        };
+        if !fits {
+            self.free.extend(self.saved.values().map(|waiting| waiting.slot));
+            self.saved.clear();
+            self.vectors = None;
+            self.source = if given.is_some() { Source::Given } else { Source::None };
+            self.changes += 1;
+            self.removals += 1;
+        }
     }
 
     /// Puts an episode in, unless it is there.
     pub fn insert(&mut self, document: Document) {
-        let Document { key, lsn, when, confidence, facets, text, vector, source } = document;
-        if self.by_lsn.contains_key(&lsn) {
+        let Document { key, lsn, when, confidence, facets, text, vector, source, print } = document;
+        let Some(number) = NonZeroU64::new(lsn).filter(|_| !self.by_lsn.contains_key(&lsn)) else {
             return;
-        }
+        };
         self.changes += 1;
         if source == Source::Given && self.source != Source::Given {
-            self.begin_given(vector.as_deref());
+            self.expect(Some(vector.as_ref().map_or(0, Vec::len)));
         }
-        let slot = self.saved.remove(&lsn).unwrap_or_else(|| self.new_slot());
+        if !self.has_saved(lsn, print) {
+            self.drop_waiting(lsn);
+        }
+        let waiting = self.saved.remove(&lsn).map(|waiting| waiting.slot);
+        let slot = waiting.unwrap_or_else(|| self.new_slot());
         if let Some(entry) = self.entries.get_mut(slot as usize)
             && let Some(seconds) = self.seconds.get_mut(slot as usize)
         {
-            *entry = Some(Entry { key, lsn, nanos: when.nanos, confidence });
+            *entry = Some(Entry { key, lsn: number, nanos: when.nanos, confidence, print });
             *seconds = when.seconds;
         }
         self.by_lsn.insert(lsn, slot);
@@ -226,19 +311,12 @@ impl SpaceIndex {
             && (source == self.source || self.source == Source::None)
         {
             self.source = source;
-            let vectors = self.vectors.get_or_insert_with(|| Vectors::new(vector.len()));
+            let new = || Vectors::new(vector.len()).with_scan_max(self.scan_max);
+            let vectors = self.vectors.get_or_insert_with(new);
             if vectors.dimension() == vector.len() {
                 vectors.set(slot, &vector);
             }
         }
-    }
-
-    /// The space's first vector by a caller: those that were made from texts go.
-    fn begin_given(&mut self, first: Option<&[f32]>) {
-        let waiting: Vec<u32> = self.saved.drain().map(|(_, slot)| slot).collect();
-        self.free.extend(waiting);
-        self.vectors = first.map(|vector| Vectors::new(vector.len()));
-        self.source = Source::Given;
     }
 
     fn new_slot(&mut self) -> u32 {
@@ -251,17 +329,43 @@ impl SpaceIndex {
 
     /// Takes the episode of this LSN out of everything; says whether it was there.
     pub fn remove(&mut self, lsn: u64) -> bool {
-        let (slot, known) = match (self.by_lsn.remove(&lsn), self.saved.remove(&lsn)) {
-            (Some(slot), _) => (slot, true),
-            (None, Some(slot)) => (slot, false),
-            (None, None) => return false,
-        };
+        let Some(slot) = self.by_lsn.remove(&lsn) else { return self.drop_waiting(lsn) };
+        self.facets.remove(slot);
+        self.texts.remove(slot);
+        self.let_go(slot);
+        true
+    }
+
+    /// An episode's next version is on its way: until it is here, this one stands for it.
+    pub fn replace(&mut self, key: u64, lsn: u64) {
+        self.replaced.entry(key).or_default().push(lsn);
+    }
+
+    /// The next version of an episode is here, or gone itself: those before it go.
+    pub fn drop_replaced(&mut self, key: u64) {
+        for lsn in self.replaced.remove(&key).unwrap_or_default() {
+            self.remove(lsn);
+        }
+    }
+
+    /// All episodes have come: saved vectors that still wait belong to nobody.
+    pub fn drop_saved(&mut self) {
+        let waiting: Vec<u64> = self.saved.keys().copied().collect();
+        for lsn in waiting {
+            self.drop_waiting(lsn);
+        }
+    }
+
+    fn drop_waiting(&mut self, lsn: u64) -> bool {
+        let Some(waiting) = self.saved.remove(&lsn) else { return false };
+        self.let_go(waiting.slot);
+        true
+    }
+
+    /// Gives a slot's vector and its place away.
+    fn let_go(&mut self, slot: u32) {
         self.changes += 1;
         self.removals += 1;
-        if known {
-            self.facets.remove(slot);
-            self.texts.remove(slot);
-        }
         if let Some(vectors) = &mut self.vectors {
             vectors.remove(slot);
         }
@@ -271,17 +375,9 @@ impl SpaceIndex {
         self.free.push(slot);
         if self.by_lsn.is_empty() && self.saved.is_empty() {
             // The next to come may bring vectors of another kind.
+            let replaced = std::mem::take(&mut self.replaced);
             let Self { changes, removals, .. } = *self;
-            *self = Self { changes, removals, ..Self::default() };
-        }
-        true
-    }
-
-    /// All episodes have come: saved vectors that still wait belong to nobody.
-    pub fn drop_saved(&mut self) {
-        let waiting: Vec<u64> = self.saved.keys().copied().collect();
-        for lsn in waiting {
-            self.remove(lsn);
+            *self = Self { replaced, changes, removals, ..Self::new(self.scan_max) };
         }
     }
 
@@ -296,9 +392,9 @@ impl SpaceIndex {
             found.candidates = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
             return found;
         }
-        let mut by_slot: HashMap<u32, Candidate> = HashMap::new();
+        let mut by_slot: BTreeMap<u32, Candidate> = BTreeMap::new();
         if let Some((vector, vectors)) = ask.vector.zip(self.vectors.as_ref())
-            && vectors.dimension() == vector.len()
+            && (vectors.dimension(), self.source) == (vector.len(), ask.source)
         {
             let near = vectors.nearest(vector, ask.depth, ask.depth, allowed.as_ref());
             found.by_vector = near.len();
@@ -325,7 +421,8 @@ impl SpaceIndex {
     }
 
     fn candidate(&self, slot: u32) -> Option<Candidate> {
-        let Entry { key, lsn, nanos, confidence } = (*self.entries.get(slot as usize)?)?;
+        let Entry { key, lsn, nanos, confidence, .. } = (*self.entries.get(slot as usize)?)?;
+        let lsn = lsn.get();
         let when = Instant { seconds: *self.seconds.get(slot as usize)?, nanos };
         Some(Candidate { key, lsn, when, confidence, vector: None, text: None })
     }

@@ -39,6 +39,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The key of its episode.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
     /// The kind and schema of a frame that this version does not understand.
     #[must_use]
     pub fn undecodable(&self) -> Option<(Kind, u16)> {
@@ -258,7 +264,8 @@ impl Directory {
         self.slots.get(index(slot))?.as_ref()
     }
 
-    fn take_slot(&mut self, slot: u32) -> Option<Entry> {
+    /// Takes an entry out; `replaced`: for the next version of its episode, which follows.
+    fn take_slot(&mut self, slot: u32, replaced: bool) -> Option<Entry> {
         let entry = self.slots.get_mut(index(slot))?.take()?;
         self.free.push(slot);
         if entry.undecodable.is_some() {
@@ -274,7 +281,11 @@ impl Directory {
             space.episodes = space.episodes.saturating_sub(1);
             space.bytes = space.bytes.saturating_sub(u64::from(entry.place.bytes));
             if self.feeding {
-                space.feed.gone(entry.lsn);
+                if replaced {
+                    space.feed.replaced(entry.key, entry.lsn);
+                } else {
+                    space.feed.gone(entry.key, entry.lsn);
+                }
                 self.hungry.insert(entry.space);
             }
         }

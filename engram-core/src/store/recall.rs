@@ -1,12 +1,14 @@
 //! Recall: catch the index up, find candidates, read them, rank them.
 //!
 //! The index only proposes. What is answered is read from the log at that moment, its checksum
-//! verified and its LSN compared, so nothing that was forgotten or replaced comes back.
+//! verified and its LSN compared, so nothing that was forgotten or replaced comes back. Where that
+//! leaves a gap, because an episode was replaced between the two or a filter knew too little, it is
+//! looked for again.
 
 use std::collections::HashMap;
 
 use super::Store;
-use super::answers::ListQuery;
+use super::directory::{Entry, TimeCursor};
 use crate::episode::StoredEpisode;
 use crate::error::{Error, Result};
 use crate::index::facets;
@@ -22,6 +24,13 @@ const DEPTH_MIN: usize = 100;
 /// Vectors of the index are rounded: of so many times the limit the given ones are compared
 /// again in full.
 const RESCORED_PER_ANSWER: usize = 4;
+
+/// How often an answer is looked for again because episodes were replaced meanwhile, before it is
+/// given without them, and says so.
+const REPEATS_MAX: usize = 8;
+
+/// How many times as many candidates are looked at when those that were did not suffice.
+const WIDER: usize = 4;
 
 impl Store {
     /// Recalls episodes of a space: by meaning and words, by time, place and people, in any
@@ -50,54 +59,30 @@ impl Store {
             return Err(Error::NoSpace { space: space.to_owned() });
         }
         check_dimension(space, cue, dimension)?;
-        if is_range_of_time(cue) {
-            return self.newest(space, cue, checked.limit);
-        }
-        let weights = &cue.weights;
-        let query = cue.text.as_deref().filter(|_| weights.text > 0.0).map(Query::parse);
-        let vector = self.cue_vector(cue, dimension);
-        let depth = DEPTH_MIN.max(checked.limit.saturating_mul(RESCORED_PER_ANSWER));
-        let ranked = cue.text.is_some() || !cue.embedding.is_empty();
-        let ask = Ask { text: query.as_ref(), vector: vector.as_deref(), ranked, depth };
-        let filter = filter(cue, &checked);
-        let (cell, pending) = shared.caught_up(space_key);
-        let (mut found, explained) = cell.look(|index| {
-            let found = index.find(&ask, &filter);
-            let explained = cue.explain.then(|| Explained {
-                indexed: index.len(),
-                allowed: found.allowed,
-                vectors: found.vectors,
-                model: match index.source() {
-                    Source::None => None,
-                    Source::Given => Some("given".into()),
-                    Source::Made => shared.options.embedder.as_ref().map(|e| e.model().into()),
-                },
-                by_vector: found.by_vector,
-                by_text: found.by_text,
-            });
-            (found, explained)
-        });
-        if !ranked {
-            keep_newest(&mut found, checked.limit);
-        }
-        let mut answer = Recollection { pending, explained, ..Recollection::default() };
-        let mut reader = Reader { store: self, cue, checked: &checked, read: HashMap::new() };
-        if let Some(vector) = vector.filter(|_| dimension.is_some()) {
-            reader.rescore(&mut found.candidates, &vector, &mut answer.unreadable);
-        }
-        let now = Instant::from(shared.env.clock.now());
-        for (candidate, score, why) in rank(found, cue, ranked, now) {
-            if answer.episodes.len() == checked.limit {
-                break;
-            }
-            match reader.take(&candidate) {
-                Ok(Some(stored)) => answer.episodes.push(Recalled { stored, score, why }),
-                // Forgotten or replaced since it was found.
-                Ok(None) => {}
-                Err(e) => answer.unreadable.push(e),
+        let search = Search {
+            store: self,
+            cue,
+            checked: &checked,
+            space_key,
+            vector: self.cue_vector(cue, dimension),
+            given: dimension.is_some(),
+        };
+        let (mut width, mut repeats) = (1, 0);
+        loop {
+            let Attempt { mut answer, replaced, lost, more } = search.attempt(width);
+            // Who was replaced while it was read was there all the time.
+            if replaced > 0 && answer.pending == 0 {
+                if repeats == REPEATS_MAX {
+                    answer.pending = replaced;
+                    return Ok(answer);
+                }
+                repeats += 1;
+            } else if lost && more && answer.episodes.len() < checked.limit {
+                width *= WIDER;
+            } else {
+                return Ok(answer);
             }
         }
-        Ok(answer)
     }
 
     /// The vector that a cue is compared by.
@@ -115,37 +100,131 @@ impl Store {
         let embedder = self.inner.driver.shared.options.embedder.as_ref()?;
         embedder.embed(cue.text.as_deref()?)
     }
+}
 
-    /// A range of time and no more: the directory keeps that order already.
-    fn newest(&self, space: &str, cue: &Cue, limit: usize) -> Result<Recollection> {
-        let query =
-            ListQuery { from: cue.from, to: cue.to, limit: Some(limit), ..ListQuery::default() };
+/// A recall under way.
+struct Search<'a> {
+    store: &'a Store,
+    cue: &'a Cue,
+    checked: &'a Checked,
+    space_key: u64,
+    vector: Option<Vec<f32>>,
+    /// Whether the space has vectors of its callers.
+    given: bool,
+}
+
+/// An answer, and what was missed.
+struct Attempt {
+    answer: Recollection,
+    /// Candidates that another version had replaced when they were read.
+    replaced: usize,
+    /// Whether any candidate was not what it seemed.
+    lost: bool,
+    /// Whether there may be more candidates.
+    more: bool,
+}
+
+impl Search<'_> {
+    /// Looks at `width` times as many candidates as should suffice.
+    fn attempt(&self, width: usize) -> Attempt {
+        let (cue, limit) = (self.cue, self.checked.limit);
+        let ranked = cue.text.is_some() || !cue.embedding.is_empty();
         let mut answer = Recollection::default();
-        let mut cursor = None;
-        loop {
-            let rest = limit - answer.episodes.len();
-            let page =
-                self.list(space, &ListQuery { limit: Some(rest), cursor, ..query.clone() })?;
-            answer.unreadable.extend(page.unreadable);
-            let recalled = |stored| Recalled { stored, score: 0.0, why: Why::default() };
-            answer.episodes.extend(page.episodes.into_iter().map(recalled));
-            cursor = page.next_cursor;
-            if answer.episodes.len() >= limit || cursor.is_none() {
+        let (mut found, more) = if is_range_of_time(cue) {
+            answer.explained =
+                cue.explain.then(|| Explained { vectors: "none", ..Explained::default() });
+            self.newest(width)
+        } else {
+            self.candidates(ranked, width, &mut answer)
+        };
+        let mut reader = Reader { search: self, read: HashMap::new(), replaced: 0, lost: false };
+        if let Some(vector) = self.vector.as_ref().filter(|_| self.given) {
+            reader.rescore(&mut found.candidates, vector, &mut answer.unreadable);
+        }
+        let now = Instant::from(self.store.env().clock.now());
+        for (candidate, score, why) in rank(found, cue, ranked, now) {
+            if answer.episodes.len() == limit {
                 break;
             }
+            match reader.take(&candidate) {
+                Ok(Some(stored)) => answer.episodes.push(Recalled { stored, score, why }),
+                Ok(None) => {}
+                Err(e) => answer.unreadable.push(e),
+            }
         }
-        answer.explained =
-            cue.explain.then(|| Explained { vectors: "none", ..Explained::default() });
-        Ok(answer)
+        let Reader { replaced, lost, .. } = reader;
+        Attempt { answer, replaced, lost, more }
+    }
+
+    /// Asks the index, with all that was acknowledged before.
+    fn candidates(&self, ranked: bool, width: usize, answer: &mut Recollection) -> (Found, bool) {
+        let (cue, limit) = (self.cue, self.checked.limit);
+        let shared = &self.store.inner.driver.shared;
+        let query = cue.text.as_deref().filter(|_| cue.weights.text > 0.0).map(Query::parse);
+        let depth = DEPTH_MIN.max(limit.saturating_mul(RESCORED_PER_ANSWER)).saturating_mul(width);
+        let ask = Ask {
+            text: query.as_ref(),
+            vector: self.vector.as_deref(),
+            source: if self.given { Source::Given } else { Source::Made },
+            ranked,
+            depth,
+        };
+        let filter = filter(cue, self.checked);
+        let (cell, pending) = shared.caught_up(self.space_key);
+        answer.pending = pending;
+        let mut found = cell.look(|index| {
+            let found = index.find(&ask, &filter);
+            answer.explained = cue.explain.then(|| Explained {
+                indexed: index.len(),
+                allowed: found.allowed,
+                vectors: found.vectors,
+                model: match index.source() {
+                    Source::None => None,
+                    Source::Given => Some("given".into()),
+                    Source::Made => shared.options.embedder.as_ref().map(|e| e.model().into()),
+                },
+                by_vector: found.by_vector,
+                by_text: found.by_text,
+            });
+            found
+        });
+        if ranked {
+            let more = found.by_vector == depth || found.by_text == depth;
+            return (found, more);
+        }
+        let most = limit.saturating_mul(2).saturating_add(DEPTH_MIN).saturating_mul(width);
+        let more = found.candidates.len() > most;
+        keep_newest(&mut found, most);
+        (found, more)
+    }
+
+    /// A range of time and no more: the directory keeps that order already.
+    fn newest(&self, width: usize) -> (Found, bool) {
+        let (from, to) = (self.cue.from.map(Instant::from), self.cue.to.map(Instant::from));
+        let most = self.checked.limit.saturating_mul(width);
+        let candidates: Vec<Candidate> = self.store.inner.driver.shared.memory.look(|directory| {
+            let newest = directory.newest_first(self.space_key, from, to, None).take(most);
+            let candidate = |(cursor, entry): (TimeCursor, &Entry)| Candidate {
+                key: entry.key(),
+                lsn: cursor.lsn,
+                when: cursor.when,
+                confidence: 0.0,
+                vector: None,
+                text: None,
+            };
+            newest.map(candidate).collect()
+        });
+        let more = candidates.len() == most;
+        (Found { candidates, ..Found::default() }, more)
     }
 }
 
 /// Reads candidates, each once.
 struct Reader<'a> {
-    store: &'a Store,
-    cue: &'a Cue,
-    checked: &'a Checked,
+    search: &'a Search<'a>,
     read: HashMap<u64, StoredEpisode>,
+    replaced: usize,
+    lost: bool,
 }
 
 impl Reader<'_> {
@@ -155,12 +234,21 @@ impl Reader<'_> {
             Some(stored) => Some(stored),
             None => self.read(candidate)?,
         };
-        Ok(stored.filter(|stored| passes(stored, self.cue, self.checked)))
+        let stored = stored.filter(|stored| passes(stored, self.search.cue, self.search.checked));
+        self.lost |= stored.is_none();
+        Ok(stored)
     }
 
-    fn read(&self, candidate: &Candidate) -> Result<Option<StoredEpisode>> {
-        let same = |entry: &super::directory::Entry| (entry.lsn == candidate.lsn).then_some(());
-        self.store.inner.driver.shared.read_entry(candidate.key, same)
+    fn read(&mut self, candidate: &Candidate) -> Result<Option<StoredEpisode>> {
+        let shared = &self.search.store.inner.driver.shared;
+        let same = |entry: &Entry| (entry.lsn == candidate.lsn).then_some(());
+        let stored = shared.read_entry(candidate.key, same)?;
+        if stored.is_none() {
+            self.lost = true;
+            let there = shared.memory.look(|directory| directory.get(candidate.key).is_some());
+            self.replaced += usize::from(there);
+        }
+        Ok(stored)
     }
 
     /// Compares the vectors again, in full precision.
@@ -176,7 +264,7 @@ impl Reader<'_> {
             .filter_map(|(at, candidate)| Some((at, candidate.vector?)))
             .collect();
         order.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let most = self.checked.limit.saturating_mul(RESCORED_PER_ANSWER);
+        let most = self.search.checked.limit.saturating_mul(RESCORED_PER_ANSWER);
         let mut gone = Vec::new();
         for &(at, _) in order.iter().take(most) {
             let Some(candidate) = candidates.get_mut(at) else { continue };
@@ -204,10 +292,9 @@ fn rank(found: Found, cue: &Cue, ranked: bool, now: Instant) -> Vec<(Candidate, 
     found.candidates.into_iter().map(|candidate| (candidate, 0.0, Why::default())).collect()
 }
 
-/// Of what a filter lets through, the newest, and some more for those that go meanwhile.
-fn keep_newest(found: &mut Found, limit: usize) {
+/// Of what a filter lets through, the newest, in their order.
+fn keep_newest(found: &mut Found, most: usize) {
     let newest_first = |a: &Candidate, b: &Candidate| (b.when, b.lsn).cmp(&(a.when, a.lsn));
-    let most = limit.saturating_mul(2).saturating_add(DEPTH_MIN);
     if found.candidates.len() > most {
         found.candidates.select_nth_unstable_by(most, newest_first);
         found.candidates.truncate(most);

@@ -113,6 +113,7 @@ pub fn options(disk: &Arc<MemDisk>) -> Options {
             step_bytes: 4 << 10,
             garbage_bytes_min: 1 << 10,
             active_garbage_bytes_min: 1 << 10,
+            ..Scale::default()
         },
         compact_automatically: false,
         recovery_threads: 1,

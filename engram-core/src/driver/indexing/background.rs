@@ -16,9 +16,6 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Episodes that may wait for a quiet moment.
 const WAITING_MAX: usize = 20_000;
 
-/// Vectors below which no graph is needed: a scan is as fast.
-const GRAPH_VECTORS_MIN: usize = 50_000;
-
 /// Vectors that are linked between two looks around.
 const LINKS_AT_A_TIME: usize = 64;
 
@@ -47,12 +44,7 @@ impl Shared {
             let hungry = self.memory.look(crate::store::directory::Directory::hungry);
             let mut worked = false;
             if !busy || hungry.is_some_and(|(_, came)| came > WAITING_MAX) {
-                worked = match hungry {
-                    Some((space_key, _)) => {
-                        self.work_off(&self.indexing.cell(space_key), &mut Vec::new())
-                    }
-                    None => self.link_some(),
-                };
+                worked = self.index_some();
             }
             if !worked && !busy && idle >= SAVE_AFTER {
                 self.save_indexes(false);
@@ -79,6 +71,14 @@ impl Shared {
         }
     }
 
+    /// Works off a portion of some feed, or links some vectors. Says whether there was anything.
+    pub(crate) fn index_some(&self) -> bool {
+        match self.memory.look(crate::store::directory::Directory::hungry) {
+            Some((space_key, _)) => self.work_off(&self.indexing.cell(space_key), false),
+            None => self.link_some(),
+        }
+    }
+
     /// Tells the thread to end.
     pub(crate) fn close_indexing(&self) {
         lock(&self.indexing.background).closing = true;
@@ -94,9 +94,10 @@ impl Shared {
 
     /// Links some vectors of some space. Says whether there were any.
     fn link_some(&self) -> bool {
+        let graph_min = self.env.scale.graph_vectors_min;
         for cell in self.cells() {
             let slots: Vec<u32> = cell.look(|index| {
-                let big = index.vectors().filter(|vectors| vectors.len() >= GRAPH_VECTORS_MIN);
+                let big = index.vectors().filter(|vectors| vectors.len() >= graph_min);
                 big.map_or_else(Vec::new, |vectors| {
                     vectors.unlinked().take(LINKS_AT_A_TIME).collect()
                 })

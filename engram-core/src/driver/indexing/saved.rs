@@ -5,8 +5,12 @@
 //! was forgotten can be read there; vectors of what was forgotten go with the next save.
 //!
 //! Layout, little-endian: magic (8), CRC-32C of all that follows (4), space key (8), source (1),
-//! length of the model's name (2), the name, slots (4), an LSN for each slot (8 each, 0 for
-//! none), and the vectors with their graph as `Vectors::save` writes them.
+//! length of the model's name (2), the name, slots (4), for each slot the LSN of its episode (8, 0
+//! for none) and a checksum of what its vector comes from (4), and the vectors with their graph as
+//! `Vectors::save` writes them.
+//!
+//! An LSN alone does not say whose a vector is: in a log that was taken back to an older copy, or
+//! whose unsynced end a crash took, the same numbers are given to other episodes.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -15,17 +19,19 @@ use super::{Shared, SpaceCell};
 use crate::disk::{read_file, write_file};
 use crate::index::space::{Source, SpaceIndex};
 use crate::index::vector::Vectors;
+use crate::sim::{Broken, broken};
 use crate::storage::wal::bytes::{take, u16_at, u32_at, u64_at};
 use crate::storage::wal::env::remove_if_there;
 use crate::storage::wal::frame::crc;
+use crate::storage::wal::report::WalState;
 
 const DIRECTORY: &str = "index";
 const SUFFIX: &str = ".vectors";
-const MAGIC: &[u8; 8] = b"ENGVEC1\n";
+const TEMPORARY: &str = "vectors.tmp";
+const MAGIC: &[u8; 8] = b"ENGVEC2\n";
 const HEAD_BYTES: usize = 12;
-
-/// Fewer vectors than these are made again faster than it is worth.
-const VECTORS_MIN: usize = 2_000;
+/// Of the owner of a slot.
+const OWNER_BYTES: usize = 12;
 
 /// Vectors that were linked since, for which alone it is saved again.
 const LINKED_MIN: u64 = 10_000;
@@ -64,7 +70,8 @@ impl Shared {
         };
         let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
         let wanted = if dimension.is_some() { (Source::Given, "") } else { (Source::Made, model) };
-        let index = decode(&bytes, space_key, wanted);
+        let empty = SpaceIndex::new(self.indexing.scan_max);
+        let index = decode(&bytes, space_key, wanted, empty);
         if index.is_none() {
             tracing::info!(file = %path.display(), "saved vectors are damaged or of another kind; they are made again");
         }
@@ -84,7 +91,7 @@ impl Shared {
         }
     }
 
-    /// Removes the files of spaces that hold nothing any more.
+    /// Removes the files of spaces that hold nothing any more, and what a crash left half written.
     fn remove_left_over(&self) -> std::io::Result<()> {
         let directory = self.env.dir.join(DIRECTORY);
         let files = match self.env.disk.list(&directory) {
@@ -93,9 +100,13 @@ impl Shared {
             Err(e) => return Err(e),
         };
         for file in files {
-            let key = file.name.strip_suffix(SUFFIX).map(|name| u64::from_str_radix(name, 16));
+            let (name, whole) = match file.name.strip_suffix(".tmp") {
+                Some(name) => (name, false),
+                None => (file.name.as_str(), true),
+            };
+            let key = name.strip_suffix(SUFFIX).map(|name| u64::from_str_radix(name, 16));
             if let Some(Ok(key)) = key
-                && !self.memory.look(|directory| directory.has_episodes(key))
+                && !(whole && self.memory.look(|directory| directory.has_episodes(key)))
             {
                 remove_if_there(self.env.disk.as_ref(), &directory.join(&file.name))?;
             }
@@ -104,6 +115,10 @@ impl Shared {
     }
 
     fn save_index(&self, cell: &SpaceCell, closing: bool) -> std::io::Result<()> {
+        // What room there is belongs to the log.
+        if self.state() != WalState::Ready {
+            return Ok(());
+        }
         let disk = self.env.disk.as_ref();
         let path = self.saved_path(cell.space_key);
         let mut saved = super::lock(&cell.saved);
@@ -123,13 +138,23 @@ impl Shared {
                 return Ok(());
             }
             let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
-            let worth = index.vectors().is_some_and(|vectors| vectors.len() >= VECTORS_MIN);
+            let least = self.env.scale.saved_vectors_min;
+            let worth = index.vectors().is_some_and(|vectors| vectors.len() >= least);
             (worth.then(|| encode(&index, cell.space_key, model)), now)
         };
         match bytes {
             Some(bytes) => {
+                // A cache must not know more than the log: under a weaker durability a crash may
+                // take back what the index has.
+                if self.make_reasons_durable().is_err() {
+                    return Ok(());
+                }
                 disk.create_dir(path.parent().unwrap_or(Path::new(".")))?;
-                write_file(disk, &path, &bytes)?;
+                write_file(disk, &path, &bytes).inspect_err(|_| {
+                    // Half a file is only in the way of a log that needs the room.
+                    let temporary = path.with_extension(TEMPORARY);
+                    remove_if_there(disk, &temporary).ok();
+                })?;
             }
             None => drop(remove_if_there(disk, &path)?),
         }
@@ -154,10 +179,11 @@ fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
     bytes.push(source);
     bytes.extend_from_slice(&u16::try_from(model.len()).unwrap_or(u16::MAX).to_le_bytes());
     bytes.extend_from_slice(model.as_bytes());
-    let lsns = index.lsns();
-    bytes.extend_from_slice(&u32::try_from(lsns.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for lsn in lsns {
+    let owners = index.owners();
+    bytes.extend_from_slice(&u32::try_from(owners.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for (lsn, print) in owners {
         bytes.extend_from_slice(&lsn.to_le_bytes());
+        bytes.extend_from_slice(&print.to_le_bytes());
     }
     if let Some(vectors) = index.vectors() {
         let into_memory = vectors.save(|piece| {
@@ -176,10 +202,16 @@ fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8], space_key: u64, wanted: (Source, &str)) -> Option<SpaceIndex> {
+fn decode(
+    bytes: &[u8],
+    space_key: u64,
+    wanted: (Source, &str),
+    empty: SpaceIndex,
+) -> Option<SpaceIndex> {
     let mut rest = bytes;
     let head = take(&mut rest, HEAD_BYTES)?;
-    if !head.starts_with(MAGIC) || u32_at(head, MAGIC.len())? != crc(rest) {
+    let right = u32_at(head, MAGIC.len())? == crc(rest) || broken(Broken::SavedIndexUnchecked);
+    if !head.starts_with(MAGIC) || !right {
         return None;
     }
     let fixed = take(&mut rest, 11)?;
@@ -193,7 +225,8 @@ fn decode(bytes: &[u8], space_key: u64, wanted: (Source, &str)) -> Option<SpaceI
         return None;
     }
     let slots = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
-    let lsns = take(&mut rest, slots.checked_mul(8)?)?;
-    let lsns: Vec<u64> = lsns.chunks_exact(8).filter_map(|lsn| u64_at(lsn, 0)).collect();
-    Some(SpaceIndex::with_saved(Vectors::load(rest).ok()?, &lsns, source))
+    let owners = take(&mut rest, slots.checked_mul(OWNER_BYTES)?)?.chunks_exact(OWNER_BYTES);
+    let owners: Vec<(u64, u32)> =
+        owners.filter_map(|owner| Some((u64_at(owner, 0)?, u32_at(owner, 8)?))).collect();
+    Some(empty.with_saved(Vectors::load(rest).ok()?, &owners, source))
 }

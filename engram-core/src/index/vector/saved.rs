@@ -15,6 +15,7 @@
 use super::Vectors;
 use super::codes::DIMENSION_MAX;
 use super::graph::{LINKS, LINKS_LOWEST, NONE, level};
+use crate::sim::{Broken, broken};
 
 const MAGIC: [u8; 8] = *b"ENGRMVEC";
 const VERSION: u32 = 1;
@@ -162,7 +163,8 @@ impl Vectors {
         let mut digest = new_digest();
         digest.update(body);
         let whole = u64::from_le_bytes(length) == wide(bytes.len());
-        if !whole || digest.finalize() != u64::from(u32::from_le_bytes(*crc)) {
+        let right = digest.finalize() == u64::from(u32::from_le_bytes(*crc));
+        if !whole || !(right || broken(Broken::SavedIndexUnchecked)) {
             return Err(Damaged::Checksum);
         }
         if version != VERSION {

@@ -21,6 +21,12 @@ pub struct Scale {
     pub garbage_bytes_min: u64,
     /// Dead bytes below which the active segment is not sealed early.
     pub active_garbage_bytes_min: u64,
+    /// Vectors of a space from which on they are saved: fewer are made again faster than it is worth.
+    pub saved_vectors_min: usize,
+    /// Vectors of a space from which on a graph is made of them.
+    pub graph_vectors_min: usize,
+    /// Vectors in a graph up to which all are compared all the same.
+    pub scan_vectors_max: usize,
 }
 
 impl Default for Scale {
@@ -30,6 +36,9 @@ impl Default for Scale {
             step_bytes: 1 << 20,
             garbage_bytes_min: 64 << 10,
             active_garbage_bytes_min: 256 << 10,
+            saved_vectors_min: 2_000,
+            graph_vectors_min: 50_000,
+            scan_vectors_max: 100_000,
         }
     }
 }

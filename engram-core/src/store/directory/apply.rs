@@ -61,7 +61,7 @@ impl Directory {
                 }
                 return Applied::default();
             }
-            if let Some(old) = self.take_slot(slot) {
+            if let Some(old) = self.take_slot(slot, entry.undecodable.is_none()) {
                 replaced = old.undecodable.is_none();
                 entry.copies = entry.copies.saturating_add(old.copies);
                 // What an undecodable frame means for the older one is not known: keep both.
@@ -96,7 +96,7 @@ impl Directory {
         let mut forgotten = 0;
         if let Some(&slot) = self.by_key.get(&header.key)
             && self.slot(slot).is_some_and(|entry| entry.lsn < header.lsn)
-            && let Some(entry) = self.take_slot(slot)
+            && let Some(entry) = self.take_slot(slot, false)
         {
             self.by_key.remove(&header.key);
             older = older.saturating_add(entry.copies);
@@ -143,7 +143,7 @@ impl Directory {
             .collect();
         let mut forgotten = 0u64;
         for slot in slots {
-            if let Some(entry) = self.take_slot(slot) {
+            if let Some(entry) = self.take_slot(slot, false) {
                 self.by_key.remove(&entry.key);
                 forgotten = forgotten.saturating_add(u64::from(entry.undecodable.is_none()));
                 self.kill(entry.place, since);

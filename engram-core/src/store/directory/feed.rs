@@ -9,7 +9,8 @@ use super::{Directory, index};
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     came: VecDeque<(u64, u64)>,
-    gone: Vec<u64>,
+    gone: Vec<(u64, u64)>,
+    replaced: Vec<(u64, u64)>,
 }
 
 impl Feed {
@@ -17,12 +18,16 @@ impl Feed {
         self.came.push_back((key, lsn));
     }
 
-    pub(super) fn gone(&mut self, lsn: u64) {
-        self.gone.push(lsn);
+    pub(super) fn gone(&mut self, key: u64, lsn: u64) {
+        self.gone.push((key, lsn));
+    }
+
+    pub(super) fn replaced(&mut self, key: u64, lsn: u64) {
+        self.replaced.push((key, lsn));
     }
 
     fn is_empty(&self) -> bool {
-        self.came.is_empty() && self.gone.is_empty()
+        self.came.is_empty() && self.gone.is_empty() && self.replaced.is_empty()
     }
 }
 
@@ -31,8 +36,10 @@ impl Feed {
 pub struct Portion {
     /// Episodes that came, by key and LSN. Some may be gone again.
     pub came: Vec<(u64, u64)>,
-    /// LSNs of episodes that went.
-    pub gone: Vec<u64>,
+    /// Episodes that went.
+    pub gone: Vec<(u64, u64)>,
+    /// Episodes whose next version came, now or later.
+    pub replaced: Vec<(u64, u64)>,
     /// The dimension of the space's embeddings.
     pub dimension: Option<u32>,
 }
@@ -41,7 +48,7 @@ impl Portion {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.came.is_empty() && self.gone.is_empty()
+        self.came.is_empty() && self.gone.is_empty() && self.replaced.is_empty()
     }
 }
 
@@ -71,6 +78,7 @@ impl Directory {
         let portion = Portion {
             came: space.feed.came.drain(..most).collect(),
             gone: std::mem::take(&mut space.feed.gone),
+            replaced: std::mem::take(&mut space.feed.replaced),
             dimension: space.dimension,
         };
         if space.feed.is_empty() {
@@ -87,13 +95,6 @@ impl Directory {
         let first = hungry.next()?;
         let came = |space: &super::Space| space.feed.came.len();
         Some((first.key, hungry.fold(came(first), |sum, space| sum.saturating_add(came(space)))))
-    }
-
-    /// Spaces from which something went that nobody has taken.
-    #[must_use]
-    pub fn bereft(&self) -> Vec<u64> {
-        let hungry = self.hungry.iter().filter_map(|&number| self.spaces.get(index(number)));
-        hungry.filter(|space| !space.feed.gone.is_empty()).map(|space| space.key).collect()
     }
 
     /// Whether a space of this key has episodes.

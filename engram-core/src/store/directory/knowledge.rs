@@ -203,7 +203,7 @@ impl Knowledge for Directory {
             .collect();
         let mut lsns = Vec::new();
         for slot in lost {
-            if let Some(entry) = self.take_slot(slot) {
+            if let Some(entry) = self.take_slot(slot, false) {
                 self.by_key.remove(&entry.key);
                 if entry.copies > 1 {
                     let copies = entry.copies.saturating_sub(1);

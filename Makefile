@@ -23,7 +23,7 @@ PRODUCT = --workspace --exclude engram-sim
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test index-kill-test recall-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
-	chitchat eval embedder-table clean need-rust
+	chitchat eval eval-chats embedder-table clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -161,8 +161,15 @@ bench-quick: need-rust ## the same with small logs (under 5 minutes)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench
 	"$(TARGET)/release/engram-bench" --quick
 
+EVAL = $(CARGO) run --release --locked -p engram-bench --example eval -- $(if $(DISTRACTORS),--beside $(DISTRACTORS))
 eval: need-rust ## how well recall answers: words, vectors, hybrid (SET=folder DISTRACTORS=import.jsonl)
-	$(CARGO) run --release --locked -p engram-bench --example eval -- $(or $(SET),engram-bench/eval) $(DISTRACTORS)
+	$(EVAL) $(or $(SET),engram-bench/eval)
+
+eval-chats: need-rust ## the same over real conversations, fetched once: engram-bench/chats
+	@command -v python3 >/dev/null || { \
+		echo "python3 is missing: apt-get install python3 python3-pip" >&2; exit 1; }
+	scripts/chats.py
+	$(EVAL) target/chats/choose target/chats/held-out
 
 chitchat: ## fetch the chat corpus and turn it into JSONL (target/chitchat/chitchat.jsonl)
 	@command -v python3 >/dev/null || { \

@@ -170,7 +170,7 @@ pub(crate) fn check_range(from: Option<Timestamp>, to: Option<Timestamp>) -> Res
 /// What one ranking signal says of an episode.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Signal {
-    /// Its place in this signal's own order, from 1.
+    /// Its place in this signal's own order of all candidates, from 1.
     pub rank: usize,
     /// What the signal measures: the cosine of the vectors, or BM25 of the words.
     pub value: f32,

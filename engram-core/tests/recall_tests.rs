@@ -97,6 +97,25 @@ fn the_parts_of_a_score_add_up_and_a_weight_of_zero_switches_a_signal_off() {
 }
 
 #[test]
+fn each_signal_is_asked_of_what_only_the_other_one_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let animals = ["puppy", "hound", "terrier", "kitten", "horse"];
+    let drafts = (0..600).map(|n: usize| {
+        let animal = animals[n % animals.len()];
+        let more = "and on ".repeat(n % 7);
+        Ok(Draft::of(format!("the {animal} ran on {more}to the gate, day {n}")))
+    });
+    store.remember_batch("s", drafts.collect(), Condition::Any).unwrap().wait().unwrap();
+    let answer =
+        recall(&store, &Cue { limit: Some(100), ..Cue::of("did the puppy run to a gate?") });
+    assert_eq!(answer.episodes.len(), 100);
+    for one in &answer.episodes {
+        assert!(one.why.vector.is_some() && one.why.text.is_some(), "{:?}", one.why);
+    }
+}
+
+#[test]
 fn filters_never_starve_the_answer() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -392,28 +392,37 @@ impl SpaceIndex {
             found.candidates = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
             return found;
         }
-        let mut by_slot: BTreeMap<u32, Candidate> = BTreeMap::new();
-        if let Some((vector, vectors)) = ask.vector.zip(self.vectors.as_ref())
-            && (vectors.dimension(), self.source) == (vector.len(), ask.source)
-        {
-            let near = vectors.nearest(vector, ask.depth, ask.depth, allowed.as_ref());
-            found.by_vector = near.len();
+        let vector = ask.vector.zip(self.vectors.as_ref());
+        let vector = vector.filter(|(vector, vectors)| {
+            (vectors.dimension(), self.source) == (vector.len(), ask.source)
+        });
+        let near = vector.map_or_else(Vec::new, |(vector, vectors)| {
             found.vectors = if vectors.walks() { "graph" } else { "exact" };
-            for Scored { slot, score } in near {
-                if let Some(candidate) = self.candidate(slot) {
-                    by_slot.insert(slot, Candidate { vector: Some(score), ..candidate });
-                }
+            vectors.nearest(vector, ask.depth, ask.depth, allowed.as_ref())
+        });
+        let matching = ask.text.map_or_else(Vec::new, |query| {
+            found.text_whole = self.texts.whole(query);
+            self.texts.search(query, ask.depth, allowed.as_ref())
+        });
+        (found.by_vector, found.by_text) = (near.len(), matching.len());
+        // What only one of them found, the other is asked about too: a signal that was not asked
+        // must not count as one that says no.
+        let (unseen, unread) = (without(&matching, &near), without(&near, &matching));
+        let also_near = vector.map_or_else(Vec::new, |(vector, vectors)| {
+            vectors.exact(vector, unseen.len(), Some(&unseen))
+        });
+        let ask_also = |query| self.texts.search(query, unread.len(), Some(&unread));
+        let also_matching = ask.text.map_or_else(Vec::new, ask_also);
+        let mut by_slot: BTreeMap<u32, Candidate> = BTreeMap::new();
+        for Scored { slot, score } in near.into_iter().chain(also_near) {
+            if let Some(candidate) = self.candidate(slot) {
+                by_slot.insert(slot, Candidate { vector: Some(score), ..candidate });
             }
         }
-        if let Some(query) = ask.text {
-            let matching = self.texts.search(query, ask.depth, allowed.as_ref());
-            found.by_text = matching.len();
-            found.text_whole = self.texts.whole(query);
-            for Scored { slot, score } in matching {
-                let known = by_slot.get(&slot).copied().or_else(|| self.candidate(slot));
-                if let Some(candidate) = known {
-                    by_slot.insert(slot, Candidate { text: Some(score), ..candidate });
-                }
+        for Scored { slot, score } in matching.into_iter().chain(also_matching) {
+            let known = by_slot.get(&slot).copied().or_else(|| self.candidate(slot));
+            if let Some(candidate) = known {
+                by_slot.insert(slot, Candidate { text: Some(score), ..candidate });
             }
         }
         found.candidates = by_slot.into_values().collect();
@@ -454,4 +463,10 @@ impl SpaceIndex {
         let slots = (0..).zip(&self.seconds).filter(near).map(|(slot, _)| slot);
         Some(slots.filter(|&slot| passes(slot)).collect())
     }
+}
+
+/// The slots of one list that the other does not have.
+fn without(list: &[Scored], other: &[Scored]) -> Bits {
+    let known: Bits = other.iter().map(|one| one.slot).collect();
+    list.iter().map(|one| one.slot).filter(|&slot| !known.contains(slot)).collect()
 }

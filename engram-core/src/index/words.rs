@@ -16,11 +16,13 @@
 //! - й stays a letter of its own; ё becomes е.
 //!
 //! [`stem`] then takes endings off: Snowball's English for words of ASCII letters, Russian for
-//! Cyrillic, Arabic for Arabic. The script chooses, not a guess at the language: a German word
+//! Cyrillic, light10 for Arabic. The script chooses, not a guess at the language: a German word
 //! loses English endings, in the text and in the query alike. Deliberately absent: stop words
-//! (a word that is everywhere weighs next to nothing by its inverse document frequency, and
-//! skipping it is the search's business), dictionaries, synonyms, and the word boundaries of
-//! UAX #29, which keep `night.The` and `example.com` whole and drop emoji.
+//! (a word that is everywhere weighs next to nothing, and skipping it is the search's business),
+//! dictionaries, synonyms, and the word boundaries of UAX #29, which keep `night.The` and
+//! `example.com` whole and drop emoji.
+
+mod arabic;
 
 use std::borrow::Cow;
 
@@ -29,6 +31,10 @@ use unicode_normalization::char::{canonical_combining_class, compose, decompose_
 
 /// A longer word is cut: what follows of it is not looked at, in texts and queries alike.
 pub const WORD_CHARS_MAX: usize = 64;
+
+/// Letters of Arabic, as they are after folding.
+const ARABIC_FIRST: char = '\u{621}';
+const ARABIC_LAST: char = '\u{64a}';
 
 const BREVE: char = '\u{306}';
 
@@ -75,7 +81,7 @@ pub fn stem(word: &str) -> Cow<'_, str> {
             Algorithm::English
         }
         Some('\u{430}'..='\u{45f}') => Algorithm::Russian,
-        Some('\u{621}'..='\u{64a}') => Algorithm::Arabic,
+        Some(ARABIC_FIRST..=ARABIC_LAST) => return Cow::Borrowed(arabic::stem(word)),
         _ => return Cow::Borrowed(word),
     };
     let stem = Stemmer::new(algorithm).stem(word);
@@ -83,8 +89,17 @@ pub fn stem(word: &str) -> Cow<'_, str> {
     if stem.is_empty() { Cow::Borrowed(word) } else { stem }
 }
 
+/// The beginnings of stems of words that begin with `start`: it, and where it begins with the Arabic
+/// article, what follows.
+pub(super) fn begins(start: &str) -> impl Iterator<Item = &str> {
+    let arabic = start.starts_with(|first| (ARABIC_FIRST..=ARABIC_LAST).contains(&first));
+    let bare = if arabic { arabic::without_article(start) } else { start };
+    std::iter::once(start).chain((bare != start).then_some(bare))
+}
+
 /// Stems of words that begin with `start` but whose stems do not: `experien` is of `experi`,
-/// `runni` of `run`. It is completed by the endings that the English stemmer takes off.
+/// `runni` of `run`. It is completed by the endings that the English stemmer takes off; in other
+/// scripts it may be a whole word.
 pub(super) fn stems_before(start: &str) -> impl Iterator<Item = String> + '_ {
     const ENDINGS: [&str; 32] = [
         "s", "es", "ed", "er", "ers", "ing", "ings", "ly", "y", "ies", "ied", "ion", "ions",
@@ -98,7 +113,7 @@ pub(super) fn stems_before(start: &str) -> impl Iterator<Item = String> + '_ {
         cuts.filter(move |&cut| start.ends_with(&ending[..cut]))
             .map(move |cut| format!("{start}{}", &ending[cut..]))
     });
-    let words = whole.chain(grown).filter(move |_| plain);
+    let words = whole.chain(grown.filter(move |_| plain));
     words.map(|word| stem(&word).into_owned()).filter(move |stem| !stem.starts_with(start))
 }
 
@@ -366,7 +381,10 @@ mod tests {
         assert!(stems_before("experien").any(|stem| stem == "experi"));
         assert!(stems_before("runni").any(|stem| stem == "run"));
         assert!(stems_before("hotels").any(|stem| stem == "hotel"));
+        assert!(stems_before("гостиница").any(|stem| stem == "гостиниц"));
         assert_eq!(stems_before("").count() + stems_before("猫").count(), 0);
+        assert_eq!(begins("القاه").collect::<Vec<_>>(), ["القاه", "قاه"]);
+        assert_eq!(begins("hot").collect::<Vec<_>>(), ["hot"]);
     }
 
     #[test]

@@ -1,18 +1,31 @@
-//! The score: BM25 as Lucene has it, in whole numbers.
+//! The score: BM25 as Lucene has it, with what is known beforehand, in whole numbers.
 //!
 //! `idf × tf / (tf + k1 × (1 − b + b × length / average))`, `idf = ln(1 + (N − n + ½) / (n + ½))`;
 //! Robertson and Zaragoza, *The Probabilistic Relevance Framework: BM25 and Beyond*, 2009, without
-//! the constant factor `k1 + 1`, as Lucene from version 8 on. N, n and the average count the texts
-//! that are there now. Nothing is rounded before it is scored, except that occurrences above 255
-//! count as 255.
+//! the constant factor `k1 + 1`, as Lucene from version 8 on. Nothing is rounded before it is
+//! scored, except that occurrences above 255 count as 255.
+//!
+//! How rare a word is, a small memory does not know: of 400 texts one has `hotel`, one `whose`, and
+//! one `the`. So N and n are not only the texts that are there now and those of them that have the
+//! word, but [`KNOWN_TEXTS`] more, as a listener has heard before: n grows by the share of them that
+//! holds the word in English as people chat ([`common`](super::common)), or by the share beyond
+//! [`SELDOM`] that it has here, where that is more: then it is common in this space, or the space
+//! speaks another language. In a large space what is there decides alone.
+//!
+//! `k1` and `b` are low, for texts are short: a word said twice says little more, and a message of
+//! twenty words is not padded as a long document may be, it says more.
 //!
 //! What a word gives is rounded to 2⁻³² and added up as whole numbers: the sum does not depend on
 //! the order in which a search meets the words, so texts that are equal score equally.
 
 use super::postings::{Best, TIMES_MAX};
 
-const K1: f32 = 1.2;
-const B: f32 = 0.75;
+pub(super) const K1: f32 = 0.9;
+pub(super) const B: f32 = 0.25;
+/// Texts heard before.
+pub(super) const KNOWN_TEXTS: f64 = 10_000.0;
+/// A word that a smaller part of the texts has is rare as far as they tell.
+pub(super) const SELDOM: f64 = 0.05;
 pub(super) const ONE: f32 = 4_294_967_296.0;
 
 /// Scores words against texts of a given average length.
@@ -35,9 +48,12 @@ impl Bm25 {
         Self { texts, flat: K1 * (1.0 - B), slope: K1 * B / average, inverse }
     }
 
-    /// What a word weighs that `having` texts have, asked so many times.
-    pub(super) fn weight(&self, having: usize, asked: u16) -> f32 {
-        let (all, having) = (self.texts as f64, having as f64);
+    /// What a word weighs that `having` texts have, and `share` of what people say, asked so many
+    /// times.
+    pub(super) fn weight(&self, having: usize, share: f32, asked: u16) -> f32 {
+        let (here, having) = (self.texts as f64, having as f64);
+        let known = f64::from(share).max(having / here.max(1.0) - SELDOM);
+        let (all, having) = (here + KNOWN_TEXTS, having + KNOWN_TEXTS * known);
         let idf = (1.0 + (all - having + 0.5) / (having + 0.5)).ln();
         (idf * f64::from(asked)) as f32 * ONE
     }

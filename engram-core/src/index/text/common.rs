@@ -1,38 +1,44 @@
-//! The words that English questions are made of.
+//! The words that English is made of, and how often people say them.
 //!
-//! In a small memory nobody says `when` or `does`, so BM25 takes them for rare and weighs them like
-//! names: questions then find whoever else asked something. Texts are indexed with all their words;
-//! only a query that has others leaves these out. The list is that of the function words of
-//! English: articles, pronouns, auxiliary verbs, prepositions, conjunctions, question words.
-//! Other languages have their words weighed by BM25 alone.
+//! In a small memory nobody may have said `when` or `does`, so what it holds alone takes them for
+//! rare and weighs them like names: questions then find whoever else asked something. Here stands
+//! what every listener knows beforehand: of ten thousand messages of the chat corpus, how many hold
+//! the word, by its stem. The function words of English are here, and what else at least fifty
+//! messages hold, without the words that only say what that corpus is about (`common_words` in
+//! engram-bench counts them). Other languages have their words weighed by the space alone.
 
-/// Sorted.
-const COMMON: [&str; 127] = [
-    "a", "about", "after", "again", "against", "all", "am", "an", "and", "any", "are", "as", "at",
-    "be", "because", "been", "before", "being", "between", "both", "but", "by", "can", "could",
-    "d", "did", "do", "does", "doing", "don", "down", "during", "each", "few", "for", "from",
-    "had", "has", "have", "having", "he", "her", "hers", "him", "his", "how", "i", "if", "in",
-    "into", "is", "it", "its", "just", "ll", "m", "many", "may", "me", "might", "more", "most",
-    "much", "must", "my", "no", "nor", "not", "of", "off", "on", "once", "only", "or", "other",
-    "our", "out", "over", "own", "re", "s", "same", "shall", "she", "should", "so", "some", "such",
-    "t", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those",
-    "through", "to", "too", "under", "until", "up", "upon", "ve", "very", "was", "we", "were",
-    "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with",
-    "would", "you", "your", "yours",
-];
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
-/// Whether a folded word is one of them.
-pub(super) fn is_common(word: &str) -> bool {
-    COMMON.binary_search(&word).is_ok()
+const LINES: &str = include_str!("common.txt");
+const OF: f32 = 10_000.0;
+
+static SHARES: LazyLock<HashMap<&str, f32>> = LazyLock::new(|| {
+    let line = |line: &'static str| {
+        let (stem, count) = line.split_once(' ')?;
+        Some((stem, count.parse::<f32>().ok()? / OF))
+    };
+    LINES.lines().filter_map(line).collect()
+});
+
+/// The share of what people say that holds a stem; 0 for one that is not here.
+pub(super) fn share(stem: &str) -> f32 {
+    SHARES.get(stem).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::words;
 
     #[test]
-    fn the_list_is_sorted_so_that_it_can_be_searched() {
-        assert!(COMMON.is_sorted());
-        assert!(is_common("the") && is_common("yours") && is_common("a") && !is_common("hotel"));
+    fn every_line_is_a_stem_and_a_share() {
+        assert_eq!(SHARES.len(), LINES.lines().count());
+        assert!(LINES.lines().is_sorted_by_key(|line| line.split(' ').next()));
+        assert!(SHARES.values().all(|&share| share > 0.0 && share < 0.5));
+        for word in ["the", "does", "because", "whose", "really"] {
+            assert!(share(&words::stem(word)) > 0.0, "{word}");
+        }
+        assert!(share("hotel") <= 0.0 && share("") <= 0.0);
     }
 }

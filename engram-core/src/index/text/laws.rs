@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bm25::{B, K1, KNOWN_TEXTS, SELDOM};
+use super::search::MANY;
 use super::{Query, Texts};
 use crate::index::bits::Bits;
 use crate::index::top::Scored;
@@ -95,10 +97,14 @@ impl Naive {
         for fits in words.chain(prefixes) {
             let times = |text: &Vec<String>| text.iter().filter(|term| fits(term)).count();
             let having = self.0.values().filter(|text| times(text) > 0).count() as f64;
-            let idf = (1.0 + (all - having + 0.5) / (having + 0.5)).ln();
+            // No word here is one that everybody says.
+            let known = (having / all.max(1.0) - SELDOM).max(0.0);
+            let (n, of) = (having + KNOWN_TEXTS * known, all + KNOWN_TEXTS);
+            let idf = (1.0 + (of - n + 0.5) / (n + 0.5)).ln();
             for (&slot, text) in self.0.iter().filter(|(_, text)| times(text) > 0) {
                 let times = times(text).min(255) as f64;
-                let norm = 1.2 * (0.25 + 0.75 * text.len() as f64 / average);
+                let (k1, b) = (f64::from(K1), f64::from(B));
+                let norm = k1 * (1.0 - b + b * text.len() as f64 / average);
                 *scores.entry(slot).or_default() += idf * times / (times + norm);
             }
         }
@@ -179,6 +185,21 @@ fn equal_texts_score_equally_and_fall_to_the_lower_slot() {
     let twins: Vec<u32> = found.iter().map(|one| one.slot).filter(|slot| slot % 97 == 5).collect();
     assert!(twins.len() > 5, "{found:?}");
     assert_eq!(twins, (0..).map(|n| 5 + 97 * n).take(twins.len()).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_everybody_says_is_looked_for_only_where_nothing_else_is_asked() {
+    let mut index = Texts::new();
+    let texts = u32::try_from(MANY).unwrap() + 1;
+    for slot in 0..texts {
+        index.set(slot, if slot == 7 { "the zebra" } else { "the horse said so" });
+    }
+    assert_eq!(slots(&index, "the zebra"), [7]);
+    assert_eq!(slots(&index, "\"the zebra\""), [7]);
+    let whole = |text| index.whole(&Query::parse(text)).to_bits();
+    assert_eq!(whole("the zebra"), whole("zebra"));
+    assert_eq!(index.search(&Query::parse("the"), 3, None).len(), 3);
+    assert_eq!(index.search(&Query::parse("the unicorn"), 3, None).len(), 3, "nobody says unicorn");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::common::is_common;
+use super::common;
 use crate::index::words::{Kind, each, stem};
 
 /// Words of a query that are looked at, those of phrases included; what follows is not.
@@ -20,8 +20,8 @@ pub(super) enum Ask {
 /// A question in words.
 ///
 /// - Any of its words may occur; each that does adds to the score, twice if it is asked twice.
-///   Words that questions are made of (`what`, `did`, `the`) are looked for only when there is
-///   no other.
+///   Words that everybody says (`what`, `did`, `the`) add next to nothing; those that more than
+///   16,384 texts have are looked for only when there is no other.
 /// - `"cheap hotel"`: what stands in quotes must occur so, word after word, the endings aside.
 ///   Its words score as the others do. Several phrases must all occur.
 /// - `hot*`: any word that begins so. They count as one word: occurrences are added up. Words
@@ -38,6 +38,16 @@ pub struct Query {
     pub(super) phrases: Vec<Vec<Ask>>,
 }
 
+impl Ask {
+    /// The share of what people say that holds it, as far as that is known beforehand.
+    pub(super) fn share(&self) -> f32 {
+        match self {
+            Self::Term(term) => common::share(term),
+            Self::Prefix(_) => 0.0,
+        }
+    }
+}
+
 impl Query {
     /// Reads what somebody typed.
     #[must_use]
@@ -48,20 +58,15 @@ impl Query {
         // Of an even number of pieces the last begins at a quote without a partner.
         let unclosed = if pieces.len().is_multiple_of(2) { pieces.pop() } else { None };
         let pieces = pieces.into_iter().zip([false, true].into_iter().cycle());
-        let mut common: BTreeMap<Ask, u16> = BTreeMap::new();
         for (piece, quoted) in pieces.chain(unclosed.map(|piece| (piece, false))) {
             let asks = asks(piece, quoted, room);
             room -= asks.len();
-            for (ask, common_word) in &asks {
-                let words = if *common_word && !quoted { &mut common } else { &mut query.words };
-                *words.entry(ask.clone()).or_default() += 1;
+            for ask in &asks {
+                *query.words.entry(ask.clone()).or_default() += 1;
             }
             if quoted && !asks.is_empty() {
-                query.phrases.push(asks.into_iter().map(|(ask, _)| ask).collect());
+                query.phrases.push(asks);
             }
-        }
-        if query.words.is_empty() {
-            query.words = common;
         }
         query
     }
@@ -73,9 +78,9 @@ impl Query {
     }
 }
 
-/// The words of a piece, at most `room` of them, and whether each is a common one.
-fn asks(piece: &str, quoted: bool, room: usize) -> Vec<(Ask, bool)> {
-    let mut asks: Vec<(Ask, bool)> = Vec::new();
+/// The words of a piece, at most `room` of them.
+fn asks(piece: &str, quoted: bool, room: usize) -> Vec<Ask> {
+    let mut asks: Vec<Ask> = Vec::new();
     // The end of a run without spaces: how it is meant depends on whether anything follows.
     let mut tail: Option<(String, bool)> = None;
     each(piece, |word, kind| {
@@ -84,19 +89,19 @@ fn asks(piece: &str, quoted: bool, room: usize) -> Vec<(Ask, bool)> {
         }
         if let Some((end, alone)) = tail.take() {
             match (quoted, alone) {
-                (true, _) => asks.push((Ask::Term(end), false)),
-                (false, true) => asks.push((Ask::Prefix(end), false)),
+                (true, _) => asks.push(Ask::Term(end)),
+                (false, true) => asks.push(Ask::Prefix(end)),
                 (false, false) => {}
             }
         }
         match kind {
-            Kind::Word => asks.push((Ask::Term(stem(word).into_owned()), is_common(word))),
-            Kind::Prefix => asks.push((Ask::Prefix(word.to_owned()), false)),
+            Kind::Word => asks.push(Ask::Term(stem(word).into_owned())),
+            Kind::Prefix => asks.push(Ask::Prefix(word.to_owned())),
             Kind::Tail { alone } => tail = Some((word.to_owned(), alone)),
         }
     });
     if let Some((end, true)) = tail {
-        asks.push((Ask::Prefix(end), false));
+        asks.push(Ask::Prefix(end));
     }
     asks.truncate(room);
     asks
@@ -127,8 +132,7 @@ mod tests {
     fn whatever_is_typed_is_a_query() {
         check("", &[], &[]);
         check("  \"\" * \" \" ?", &[], &[]);
-        check("the Hotels, the*", &[(term("hotel"), 1), (prefix("the"), 1)], &[]);
-        check("What did the who say?", &[(term("say"), 1)], &[]);
+        check("the Hotels, the*", &[(term("the"), 1), (term("hotel"), 1), (prefix("the"), 1)], &[]);
         check("the who", &[(term("the"), 1), (term("who"), 1)], &[]);
         check("\"the who\"", &[(term("the"), 1), (term("who"), 1)], &[&[term("the"), term("who")]]);
         let [cheap, hotel] = ["cheap", "hotel"].map(term);
@@ -142,7 +146,7 @@ mod tests {
             &[(cheap.clone(), 1), (hotel.clone(), 2)],
             &[std::slice::from_ref(&cheap)],
         );
-        check("a 5\" cheap", &[(term("5"), 1), (cheap.clone(), 1)], &[]);
+        check("5\" cheap", &[(term("5"), 1), (cheap.clone(), 1)], &[]);
         check(
             "\"cheap\" 5\" hotel",
             &[(cheap.clone(), 1), (term("5"), 1), (hotel, 1)],

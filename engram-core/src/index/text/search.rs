@@ -17,11 +17,14 @@ use super::query::{Ask, Query};
 use super::{Texts, decode};
 use crate::index::bits::Bits;
 use crate::index::top::{Scored, Top};
-use crate::index::words::stems_before;
+use crate::index::words::{begins, stems_before};
 
 /// Slots of a window; its sums lie in the processor's nearest cache.
 const WINDOW: usize = 2_048;
 const WINDOW_SLOTS: u32 = 2_048;
+
+/// In a space where so many texts have a word, it is one that everybody says.
+pub(super) const MANY: usize = 16_384;
 
 /// Looking a text up costs as much as running over so many postings.
 const LOOK_UP: usize = 8;
@@ -39,7 +42,17 @@ struct Clause<'a> {
 /// Texts so short, which most are, need no arithmetic.
 const ONCE: usize = 64;
 
-impl Clause<'_> {
+impl<'a> Clause<'a> {
+    fn new(bm25: &Bm25, share: f32, asked: u16, list: Cow<'a, Postings>) -> Self {
+        let weight = bm25.weight(list.len(), share, asked);
+        let most = bm25.most(weight, list.best());
+        let mut once = [0; ONCE];
+        for (length, once) in (0..).zip(&mut once) {
+            *once = bm25.part(weight, 1, length);
+        }
+        Self { list, weight, most, once, cursor: Cursor::default() }
+    }
+
     fn part(&self, bm25: &Bm25, times: u8, length: u32) -> u64 {
         match self.once.get(length as usize) {
             Some(&part) if times == 1 => part,
@@ -57,26 +70,17 @@ impl Texts {
     #[must_use]
     pub fn search(&self, query: &Query, limit: usize, allowed: Option<&Bits>) -> Vec<Scored> {
         let bm25 = Bm25::new(self.len(), self.total);
-        let mut clauses: Vec<Clause<'_>> = query
-            .words
-            .iter()
-            .filter_map(|(ask, &asked)| {
-                let list = self.list(&self.ids_of(ask))?;
-                let weight = bm25.weight(list.len(), asked);
-                let most = bm25.most(weight, list.best());
-                let mut once = [0; ONCE];
-                for (length, once) in (0..).zip(&mut once) {
-                    *once = bm25.part(weight, 1, length);
-                }
-                Some(Clause { list, weight, most, once, cursor: Cursor::default() })
-            })
-            .collect();
         let phrases: Vec<Phrase> = query
             .phrases
             .iter()
             .map(|phrase| phrase.iter().map(|ask| self.ids_of(ask)).collect())
             .collect();
         let mut top = Top::new(limit);
+        let clause = |(ask, asked, list): (&Ask, _, Option<_>)| {
+            Some(Clause::new(&bm25, ask.share(), asked, list?))
+        };
+        let mut clauses: Vec<Clause<'_>> =
+            self.asked(query).into_iter().filter_map(clause).collect();
         if limit == 0 || clauses.is_empty() {
             return Vec::new();
         }
@@ -106,8 +110,24 @@ impl Texts {
     #[must_use]
     pub fn whole(&self, query: &Query) -> f32 {
         let bm25 = Bm25::new(self.len(), self.total);
-        let having = |ask| self.list(&self.ids_of(ask)).map_or(0, |list| list.len());
-        query.words.iter().map(|(ask, &asked)| bm25.weight(having(ask), asked) / bm25::ONE).sum()
+        let weight = |(ask, asked, list): (&Ask, u16, Option<Cow<'_, Postings>>)| {
+            let having = list.map_or(0, |list| list.len());
+            bm25.weight(having, ask.share(), asked) / bm25::ONE
+        };
+        self.asked(query).into_iter().map(weight).sum()
+    }
+
+    /// What scores: each word of a query, how often it is asked, and who has it, if anybody does.
+    /// Words that more than [`MANY`] texts have are left out where there are others: they would
+    /// take nearly all of the time, and weigh next to nothing.
+    fn asked<'a>(&'a self, query: &'a Query) -> Vec<(&'a Ask, u16, Option<Cow<'a, Postings>>)> {
+        let list = |(ask, &asked): (&'a Ask, &u16)| (ask, asked, self.list(&self.ids_of(ask)));
+        let mut all: Vec<_> = query.words.iter().map(list).collect();
+        let len = |list: &Option<Cow<'_, Postings>>| list.as_ref().map_or(0, |list| list.len());
+        if all.iter().any(|(.., list)| (1..=MANY).contains(&len(list))) {
+            all.retain(|(.., list)| len(list) <= MANY);
+        }
+        all
     }
 
     /// The ids of what is asked, sorted.
@@ -115,13 +135,13 @@ impl Texts {
         match ask {
             Ask::Term(term) => self.dictionary.get(term.as_str()).copied().into_iter().collect(),
             Ask::Prefix(start) => {
-                let from = (Bound::Included(start.as_str()), Bound::Unbounded);
-                let mut ids: Vec<u32> = self
-                    .dictionary
-                    .range::<str, _>(from)
-                    .take_while(|(term, _)| term.starts_with(start.as_str()))
-                    .map(|(_, &id)| id)
-                    .collect();
+                let mut ids = Vec::new();
+                for start in begins(start) {
+                    let from = (Bound::Included(start), Bound::Unbounded);
+                    let terms = self.dictionary.range::<str, _>(from);
+                    let own = terms.take_while(|(term, _)| term.starts_with(start));
+                    ids.extend(own.map(|(_, &id)| id));
+                }
                 let before = stems_before(start);
                 ids.extend(before.filter_map(|stem| self.dictionary.get(stem.as_str())));
                 ids.sort_unstable();

@@ -9,6 +9,7 @@ pub mod options;
 pub mod policy;
 mod read;
 mod recall;
+pub mod reembed;
 mod takeover;
 
 use std::path::{Path, PathBuf};
@@ -22,8 +23,9 @@ use crate::clock::Rng;
 use crate::driver::Driver;
 use crate::episode::{Draft, check_space, limits};
 use crate::error::{Error, Result};
+use crate::index::space::Basis;
 use crate::metrics::Metrics;
-use crate::record::{self, Keys, Record};
+use crate::record::{self, Definition, Keys, Record};
 use crate::storage::wal::frame::{self};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine;
@@ -38,6 +40,7 @@ pub use answers::{
     BatchOutcome, Condition, Forgotten, ListQuery, Page, Remembered, SpaceForgotten, SpaceInfo,
 };
 pub use options::{Drive, Durability, Options};
+pub use reembed::{EmbeddingState, EmbeddingStatus};
 
 pub use crate::driver::{Pending, Stepper};
 pub use crate::storage::wal::env::Scale;
@@ -164,6 +167,7 @@ impl Store {
             id: id.to_owned(),
             condition,
             what: What::Forget,
+            definition: None,
             payload_crc: frame::crc(&payload),
             payload,
         };
@@ -185,6 +189,7 @@ impl Store {
             id: String::new(),
             condition: Condition::Any,
             what: What::ForgetSpace,
+            definition: None,
             payload_crc: frame::crc(&payload),
             payload,
         };
@@ -197,21 +202,30 @@ impl Store {
     /// The spaces, by name.
     #[must_use]
     pub fn spaces(&self) -> Vec<SpaceInfo> {
-        let views = self.inner.driver.shared.memory.look(directory::Directory::spaces);
-        views
-            .into_iter()
-            .map(|view| SpaceInfo {
-                index_bytes: self
-                    .inner
-                    .driver
-                    .shared
-                    .index_bytes(self.inner.keys.space(&view.name)),
+        let shared = &self.inner.driver.shared;
+        let views = shared.memory.look(|directory| {
+            let views = directory.spaces().into_iter();
+            let with_basis = |view: directory::SpaceView| {
+                let space_key = self.inner.keys.space(&view.name);
+                (shared.basis(directory, space_key), space_key, view)
+            };
+            views.map(with_basis).collect::<Vec<_>>()
+        });
+        let info = |(basis, space_key, view): (Basis, u64, directory::SpaceView)| {
+            let figures = shared.embedding_figures(space_key, &basis, view.episodes);
+            let bytes = shared.look_at_index(space_key, |index| index.bytes() as u64);
+            let fixed = view.definition;
+            SpaceInfo {
+                index_bytes: bytes.unwrap_or_default(),
                 name: view.name,
                 episodes: view.episodes,
                 bytes: view.bytes,
-                dimension: view.dimension,
-            })
-            .collect()
+                dimension: fixed.as_ref().map(|fixed| fixed.dimension),
+                model: fixed.and_then(|fixed| Some(fixed.model?.to_string())),
+                unembedded: figures.waiting + figures.refused,
+            }
+        };
+        views.into_iter().map(info).collect()
     }
 
     /// The log at this moment.
@@ -295,12 +309,15 @@ impl Store {
                 id: id.to_owned(),
                 condition: Condition::Absent,
                 what: What::Remember { dimension },
+                definition: (dimension > 0).then(|| Definition::given(dimension)),
                 payload_crc: header.payload_crc,
                 payload: payload.clone(),
             };
             match self.inner.driver.shared.submit(vec![Ok(change)], only)?.wait() {
                 Ok(_) => restored += 1,
-                Err(Error::Precondition { .. } | Error::Dimension { .. }) => skipped += 1,
+                Err(Error::Precondition { .. } | Error::Dimension { .. } | Error::Model { .. }) => {
+                    skipped += 1;
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -352,8 +369,11 @@ impl Store {
     fn prepare(&self, space: &Arc<str>, draft: Draft, condition: Condition) -> Result<Change> {
         let env = self.env();
         let now = env.clock.now();
+        let model = draft.embedding_model.as_deref().map(Arc::from);
         let episode = draft.check(now, || new_id(env.rng.as_ref(), now))?;
-        Ok(prepare_episode(&self.inner.keys, space, episode, now, condition))
+        let change = prepare_episode(&self.inner.keys, space, episode, now, condition);
+        let definition = change.definition.map(|definition| Definition { model, ..definition });
+        Ok(Change { definition, ..change })
     }
 }
 
@@ -375,6 +395,7 @@ fn prepare_episode(
         id,
         condition,
         what: What::Remember { dimension },
+        definition: (dimension > 0).then(|| Definition::given(dimension)),
         payload_crc: frame::crc(&payload),
         payload,
     }

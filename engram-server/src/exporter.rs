@@ -130,11 +130,16 @@ fn write_spaces(out: &mut String, spaces: &[SpaceInfo]) {
     if spaces.is_empty() {
         return;
     }
-    let families: [(&str, &str, Figure); 2] = [
+    let families: [(&str, &str, Figure); 3] = [
         ("engram_space_episodes", "Episodes in each space.", |space| space.episodes),
         ("engram_space_index_bytes", "Memory that each space's index takes, about.", |space| {
             space.index_bytes
         }),
+        (
+            "engram_space_unembedded_episodes",
+            "Episodes without a vector, by space, where texts are embedded.",
+            |space| space.unembedded,
+        ),
     ];
     for (family, help, figure) in families {
         // Writing to a string cannot fail.
@@ -153,7 +158,15 @@ mod tests {
     use super::*;
 
     fn space(name: &str, episodes: u64) -> SpaceInfo {
-        SpaceInfo { name: name.into(), episodes, bytes: 0, dimension: None, index_bytes: 7 }
+        SpaceInfo {
+            name: name.into(),
+            episodes,
+            bytes: 0,
+            dimension: None,
+            model: None,
+            unembedded: 2,
+            index_bytes: 7,
+        }
     }
 
     #[test]

@@ -15,17 +15,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Shared, lock};
+use crate::embedder::Purpose;
 use crate::episode::{Episode, StoredEpisode};
 use crate::error::Error;
 use crate::index::facets;
-use crate::index::space::{Document, Source, SpaceIndex};
+use crate::index::space::{Basis, Document, Source, SpaceIndex};
 use crate::store::commit::DirectoryCell as _;
 use crate::store::directory::feed::Portion;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, RwLock};
 
 /// Episodes that are taken from a feed at a time.
-const PORTION_EPISODES: usize = 256;
+pub(super) const PORTION_EPISODES: usize = 256;
 
 /// Longest that a recall waits for the index, before it answers with what there is.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ pub(crate) struct Indexing {
 /// One space's index.
 #[derive(Debug)]
 pub(crate) struct SpaceCell {
-    space_key: u64,
+    pub(super) space_key: u64,
     index: RwLock<SpaceIndex>,
     flow: Mutex<Flow>,
     /// Some portion is done.
@@ -81,7 +82,7 @@ impl SpaceCell {
         look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut SpaceIndex) -> R) -> R {
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut SpaceIndex) -> R) -> R {
         change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -149,18 +150,20 @@ impl Shared {
 
     /// Works off a portion of a space's feed, and what is to be tried again. Says whether there
     /// was anything.
-    fn work_off(&self, cell: &SpaceCell, again: &mut Vec<(u64, u64)>) -> bool {
-        let (portion, taken) = {
+    pub(super) fn work_off(&self, cell: &SpaceCell, again: &mut Vec<(u64, u64)>) -> bool {
+        let (portion, basis, taken) = {
             let mut flow = lock(&cell.flow);
             if !flow.loaded {
                 flow.loaded = true;
+                self.tell_foreign(cell.space_key);
                 if let Some(index) = self.load_index(cell.space_key) {
                     cell.change(|empty| *empty = index);
                 }
             }
-            let mut portion = Portion::default();
+            let (mut portion, mut basis) = (Portion::default(), Basis::default());
             self.memory.with_mut(&mut |directory| {
                 portion = directory.take_fed(cell.space_key, PORTION_EPISODES);
+                basis = self.basis(directory, cell.space_key);
             });
             portion.came.append(again);
             if portion.is_empty() {
@@ -168,19 +171,21 @@ impl Shared {
                     flow.settled = true;
                     cell.change(SpaceIndex::drop_saved);
                 }
-                return false;
+                drop(flow);
+                // What waits for a vector is waited for where that takes no time.
+                return self.embedding.is_near() && self.embed_some(cell).unwrap_or(false);
             }
             flow.taken += 1;
             let number = flow.taken;
             flow.under_way.insert(number);
-            (portion, Taken { cell, number })
+            (portion, basis, Taken { cell, number })
         };
-        let Portion { came, gone, dimension } = portion;
+        let Portion { came, gone, .. } = portion;
         let mut failed = Vec::new();
         let mut documents: Vec<Document> = came
             .into_iter()
             .filter_map(|(key, lsn)| {
-                let document = self.document(cell, key, lsn, dimension);
+                let document = self.document(cell, key, lsn, &basis);
                 document.unwrap_or_else(|e| {
                     tracing::debug!(lsn, cause = %e, "an episode is not indexed yet");
                     failed.push((key, lsn));
@@ -188,19 +193,32 @@ impl Shared {
                 })
             })
             .collect();
-        cell.change(|index| {
+        let waiting = cell.change(|index| {
             // What went since it was read must not come back: who goes later is fed later.
             self.memory.look(|directory| {
                 let live = |document: &Document| {
                     directory.get(document.key).is_some_and(|entry| entry.lsn == document.lsn)
                 };
                 documents.retain(live);
+                index.rebase(self.basis(directory, cell.space_key));
             });
-            documents.drain(..).for_each(|document| index.insert(document));
+            // What was read under another basis is older than this one, and so is its vector.
+            let (same, waits) = (*index.basis() == basis, index.basis().embeds);
+            for document in documents.drain(..) {
+                index.insert(if same {
+                    document
+                } else {
+                    Document { vector: None, waits, ..document }
+                });
+            }
             for &lsn in &gone {
                 index.remove(lsn);
             }
+            index.waiting_len()
         });
+        if waiting > 0 {
+            self.embedding.arm();
+        }
         if !failed.is_empty() {
             lock(&cell.flow).failed.append(&mut failed);
         }
@@ -208,10 +226,21 @@ impl Shared {
         true
     }
 
-    /// Memory that the index of a space takes, in bytes, about; 0 where there is none.
-    pub(crate) fn index_bytes(&self, space_key: u64) -> u64 {
+    /// Looks at the index of a space; `None` where there is none.
+    pub(crate) fn look_at_index<R>(
+        &self,
+        space_key: u64,
+        look: impl FnOnce(&SpaceIndex) -> R,
+    ) -> Option<R> {
+        self.indexing.known(space_key).map(|cell| cell.look(look))
+    }
+
+    /// Episodes that came and that the index of their space does not have yet, about.
+    pub(super) fn on_the_way(&self, space_key: u64) -> u64 {
+        let fed = self.memory.look(|directory| directory.fed(space_key));
         let cell = self.indexing.known(space_key);
-        cell.map_or(0, |cell| cell.look(|index| index.bytes() as u64))
+        let taken = cell.map_or(0, |cell| lock(&cell.flow).under_way.len());
+        (fed + taken) as u64
     }
 
     /// What went is out of every index before whoever asked for it hears that it went.
@@ -236,7 +265,7 @@ impl Shared {
         cell: &SpaceCell,
         key: u64,
         lsn: u64,
-        dimension: Option<u32>,
+        basis: &Basis,
     ) -> Result<Option<Document>, Error> {
         let wanted = |entry: &crate::store::directory::Entry| (entry.lsn == lsn).then_some(());
         let StoredEpisode { episode, .. } = match self.read_entry(key, wanted) {
@@ -244,16 +273,24 @@ impl Shared {
             Ok(None) | Err(Error::Damaged { .. } | Error::Undecodable { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
-        let given = dimension.is_some();
+        let text = words(&episode);
         let has_vector = cell.look(|index| index.has_saved(lsn));
-        let vector = if has_vector {
-            None
-        } else if given {
-            Some(episode.embedding.clone()).filter(|embedding| !embedding.is_empty())
-        } else {
-            let embedder = self.options.embedder.as_ref();
-            embedder.and_then(|embedder| embedder.embed(&words(&episode)))
+        let fits = match basis.source {
+            Source::Given => !episode.embedding.is_empty(),
+            _ => basis.dimension > 0 && episode.embedding.len() == basis.dimension as usize,
         };
+        let own = fits && lsn > basis.since;
+        let near = self.options.embedder.as_ref().filter(|_| self.embedding.is_near());
+        let vector = match near {
+            _ if has_vector => None,
+            _ if own => Some(episode.embedding.clone()),
+            Some(embedder) if basis.embeds => {
+                let made = embedder.embed(&[&text], Purpose::Episodes);
+                made.ok().and_then(|mut vectors| vectors.pop().flatten())
+            }
+            _ => None,
+        };
+        let waits = basis.embeds && near.is_none() && vector.is_none();
         let mut facets: Vec<u64> = episode.who.iter().map(|name| facets::who(name)).collect();
         facets.extend(episode.place.as_deref().map(facets::place));
         facets.extend(facets::of_metadata(episode.metadata.as_deref()));
@@ -267,14 +304,14 @@ impl Shared {
             when: episode.when.into(),
             confidence,
             facets: facets.into(),
-            text: words(&episode),
-            source: if given { Source::Given } else { Source::Made },
+            text,
             vector,
+            waits,
         }))
     }
 
     /// Says that something happened which the background may have to look at.
-    pub(super) fn arm_indexing(&self) {
+    pub(crate) fn arm_indexing(&self) {
         if !self.indexing.armed.swap(true, Ordering::AcqRel) {
             // Taking the lock keeps the wake-up from falling between a look and a wait.
             drop(lock(&self.indexing.background));
@@ -285,7 +322,7 @@ impl Shared {
 
 /// What an episode says, to words and to vectors: what happened, where, and who took part, for
 /// people ask by names. Names with digits are numbers of machines, and mean nothing.
-fn words(episode: &Episode) -> String {
+pub(super) fn words(episode: &Episode) -> String {
     let mut words = episode.what.clone();
     let names = episode.place.iter().chain(&episode.who);
     for name in names.filter(|name| !name.contains(|c: char| c.is_ascii_digit())) {

@@ -6,7 +6,8 @@
 //!
 //! Deliberately absent: reading episodes (callers bring [`Document`]s), locks, files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::bits::Bits;
 use super::facets::Facets;
@@ -28,6 +29,33 @@ pub enum Source {
     Given,
 }
 
+/// What the vectors of a space are: those of another basis cannot be compared with them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Basis {
+    /// Whose they are.
+    pub source: Source,
+    /// The model that makes them, where it is known.
+    pub model: Option<Arc<str>>,
+    /// Their dimension; 0 where the first vector decides.
+    pub dimension: u32,
+    /// The LSN from which on it holds: embeddings of older episodes are of another one.
+    pub since: u64,
+    /// Whether texts are embedded.
+    pub embeds: bool,
+}
+
+impl Basis {
+    /// Tells it from all others that its space may have had.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        match (self.source, &self.model) {
+            (Source::None, _) => String::new(),
+            (Source::Made, model) => model.as_deref().unwrap_or_default().to_owned(),
+            (Source::Given, _) => format!("given since {}", self.since),
+        }
+    }
+}
+
 /// An episode, made ready to be indexed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
@@ -45,8 +73,8 @@ pub struct Document {
     pub text: String,
     /// Its vector, unless it has none or the index has it already.
     pub vector: Option<Vec<f32>>,
-    /// Whose vector it is.
-    pub source: Source,
+    /// Whether its vector is still to be made.
+    pub waits: bool,
 }
 
 /// What filters ask for.
@@ -111,7 +139,11 @@ pub struct SpaceIndex {
     facets: Facets,
     texts: Texts,
     vectors: Option<Vectors>,
-    source: Source,
+    basis: Basis,
+    /// Episodes whose vectors are still to be made: their keys, by LSN.
+    waiting: BTreeMap<u64, u64>,
+    /// Episodes, by LSN, whose texts the embedder refuses.
+    refused: BTreeSet<u64>,
     /// Vectors from a saved index whose episodes have not come yet, by LSN.
     saved: HashMap<u64, u32>,
     changes: u64,
@@ -121,7 +153,7 @@ pub struct SpaceIndex {
 impl SpaceIndex {
     /// An index that has the vectors of a saved one; `lsns` says whose each slot is, 0 for none.
     #[must_use]
-    pub fn with_saved(vectors: Vectors, lsns: &[u64], source: Source) -> Self {
+    pub fn with_saved(vectors: Vectors, lsns: &[u64], basis: Basis) -> Self {
         let slots = || (0u32..).zip(lsns.iter().copied());
         let has = |&(slot, lsn): &(u32, u64)| lsn != 0 && vectors.contains(slot);
         let saved = slots().filter(has).map(|(slot, lsn)| (lsn, slot)).collect();
@@ -130,7 +162,7 @@ impl SpaceIndex {
             seconds: vec![0; lsns.len()],
             free: slots().filter(|one| !has(one)).map(|(slot, _)| slot).collect(),
             vectors: Some(vectors),
-            source,
+            basis,
             saved,
             ..Self::default()
         }
@@ -148,10 +180,82 @@ impl SpaceIndex {
         self.by_lsn.is_empty()
     }
 
-    /// Whose vectors it has.
+    /// What its vectors are.
     #[must_use]
-    pub fn source(&self) -> Source {
-        self.source
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// Its vectors are of another basis from now on: those that it has go.
+    pub fn rebase(&mut self, basis: Basis) {
+        if self.basis == basis {
+            return;
+        }
+        self.changes += 1;
+        self.removals += 1;
+        let unclaimed: Vec<u32> = self.saved.drain().map(|(_, slot)| slot).collect();
+        self.free.extend(unclaimed);
+        self.vectors = None;
+        self.refused.clear();
+        self.waiting.clear();
+        if basis.embeds {
+            let entries = self.entries.iter().flatten();
+            self.waiting = entries.map(|entry| (entry.lsn, entry.key)).collect();
+        }
+        self.basis = basis;
+    }
+
+    /// How many episodes wait for their vectors.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Some of them, oldest change first: key and LSN.
+    #[must_use]
+    pub fn waiting(&self, most: usize) -> Vec<(u64, u64)> {
+        self.waiting.iter().take(most).map(|(&lsn, &key)| (key, lsn)).collect()
+    }
+
+    /// How many texts the embedder refused.
+    #[must_use]
+    pub fn refused_len(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Refused texts are tried again.
+    pub fn retry_refused(&mut self) {
+        for lsn in std::mem::take(&mut self.refused) {
+            let slot = self.by_lsn.get(&lsn);
+            if let Some(Some(entry)) = slot.and_then(|&slot| self.entries.get(slot as usize)) {
+                self.waiting.insert(lsn, entry.key);
+            }
+        }
+    }
+
+    /// An episode waits no longer: for its vector came, or it will have none.
+    pub fn embedded(&mut self, lsn: u64, vector: Option<&[f32]>) {
+        if self.waiting.remove(&lsn).is_none() {
+            return;
+        }
+        if let Some((vector, &slot)) = vector.zip(self.by_lsn.get(&lsn)) {
+            self.changes += 1;
+            self.set_vector(slot, vector);
+        }
+    }
+
+    /// The embedder will never take this episode's text.
+    pub fn refuse(&mut self, lsn: u64) {
+        if self.waiting.remove(&lsn).is_some() {
+            self.refused.insert(lsn);
+        }
+    }
+
+    fn set_vector(&mut self, slot: u32, vector: &[f32]) {
+        let vectors = self.vectors.get_or_insert_with(|| Vectors::new(vector.len()));
+        if vectors.dimension() == vector.len() {
+            vectors.set(slot, vector);
+        }
     }
 
     /// Its vectors, if it has any.
@@ -185,9 +289,16 @@ impl SpaceIndex {
         let map = self.by_lsn.capacity() * 20;
         self.entries.capacity() * entry
             + map
+            + self.waiting.len() * 24
             + self.facets.bytes()
             + self.texts.bytes()
             + self.vectors.as_ref().map_or(0, Vectors::bytes)
+    }
+
+    /// Saved vectors whose episodes have not come yet.
+    #[must_use]
+    pub fn unclaimed(&self) -> usize {
+        self.saved.len()
     }
 
     /// Whether a saved vector waits for the episode of this LSN.
@@ -196,23 +307,28 @@ impl SpaceIndex {
         self.saved.contains_key(&lsn)
     }
 
-    /// By slot, the LSN of its episode; 0 for none.
+    /// By slot, the LSN of the episode whose vector it is, here or still to come; 0 for none.
     #[must_use]
     pub fn lsns(&self) -> Vec<u64> {
-        self.entries.iter().map(|entry| entry.map_or(0, |entry| entry.lsn)).collect()
+        let here = self.entries.iter().map(|entry| entry.map_or(0, |entry| entry.lsn));
+        let mut lsns: Vec<u64> = here.collect();
+        for (&lsn, &slot) in &self.saved {
+            if let Some(place) = lsns.get_mut(slot as usize) {
+                *place = lsn;
+            }
+        }
+        lsns
     }
 
     /// Puts an episode in, unless it is there.
     pub fn insert(&mut self, document: Document) {
-        let Document { key, lsn, when, confidence, facets, text, vector, source } = document;
+        let Document { key, lsn, when, confidence, facets, text, vector, waits } = document;
         if self.by_lsn.contains_key(&lsn) {
             return;
         }
         self.changes += 1;
-        if source == Source::Given && self.source != Source::Given {
-            self.begin_given(vector.as_deref());
-        }
-        let slot = self.saved.remove(&lsn).unwrap_or_else(|| self.new_slot());
+        let saved = self.saved.remove(&lsn);
+        let slot = saved.unwrap_or_else(|| self.new_slot());
         if let Some(entry) = self.entries.get_mut(slot as usize)
             && let Some(seconds) = self.seconds.get_mut(slot as usize)
         {
@@ -222,23 +338,11 @@ impl SpaceIndex {
         self.by_lsn.insert(lsn, slot);
         self.facets.set(slot, facets);
         self.texts.set(slot, &text);
-        if let Some(vector) = vector
-            && (source == self.source || self.source == Source::None)
-        {
-            self.source = source;
-            let vectors = self.vectors.get_or_insert_with(|| Vectors::new(vector.len()));
-            if vectors.dimension() == vector.len() {
-                vectors.set(slot, &vector);
-            }
+        if let Some(vector) = vector {
+            self.set_vector(slot, &vector);
+        } else if waits && saved.is_none() {
+            self.waiting.insert(lsn, key);
         }
-    }
-
-    /// The space's first vector by a caller: those that were made from texts go.
-    fn begin_given(&mut self, first: Option<&[f32]>) {
-        let waiting: Vec<u32> = self.saved.drain().map(|(_, slot)| slot).collect();
-        self.free.extend(waiting);
-        self.vectors = first.map(|vector| Vectors::new(vector.len()));
-        self.source = Source::Given;
     }
 
     fn new_slot(&mut self) -> u32 {
@@ -258,6 +362,8 @@ impl SpaceIndex {
         };
         self.changes += 1;
         self.removals += 1;
+        self.waiting.remove(&lsn);
+        self.refused.remove(&lsn);
         if known {
             self.facets.remove(slot);
             self.texts.remove(slot);
@@ -270,9 +376,9 @@ impl SpaceIndex {
         }
         self.free.push(slot);
         if self.by_lsn.is_empty() && self.saved.is_empty() {
-            // The next to come may bring vectors of another kind.
             let Self { changes, removals, .. } = *self;
-            *self = Self { changes, removals, ..Self::default() };
+            let basis = std::mem::take(&mut self.basis);
+            *self = Self { basis, changes, removals, ..Self::default() };
         }
         true
     }

@@ -96,6 +96,11 @@ pub struct SpaceInfo {
     pub bytes: u64,
     /// The dimension of its embeddings, once there is one.
     pub dimension: Option<u32>,
+    /// The model of its embeddings, where it is fixed and known.
+    pub model: Option<String>,
+    /// Episodes that have no vector although their texts are embedded: those that wait for one, and
+    /// those whose text the embedder refused.
+    pub unembedded: u64,
     /// Bytes of memory that its index takes, about; 0 until it is made.
     pub index_bytes: u64,
 }

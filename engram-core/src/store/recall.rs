@@ -4,17 +4,20 @@
 //! verified and its LSN compared, so nothing that was forgotten or replaced comes back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Store;
 use super::answers::ListQuery;
+use super::change::check_fits;
+use crate::embedder::Purpose;
 use crate::episode::StoredEpisode;
 use crate::error::{Error, Result};
 use crate::index::facets;
 use crate::index::fuse::{Candidate, fuse};
-use crate::index::space::{Ask, Filter, Found, Source};
+use crate::index::space::{Ask, Basis, Filter, Found, Source, SpaceIndex};
 use crate::index::text::Query;
 use crate::recall::{Checked, Cue, Explained, Recalled, Recollection, Why};
-use crate::record::Instant;
+use crate::record::{Definition, Instant};
 
 /// Candidates that each signal gives, at least: fusing needs to see more than is answered.
 const DEPTH_MIN: usize = 100;
@@ -43,46 +46,51 @@ impl Store {
         let checked = cue.check()?;
         let shared = &self.inner.driver.shared;
         let space_key = self.inner.keys.space(space);
-        let (exists, dimension) = shared.memory.look(|directory| {
-            (directory.space_episodes(space_key).is_some(), directory.dimension(space_key))
+        let (exists, basis) = shared.memory.look(|directory| {
+            let exists = directory.space_episodes(space_key).is_some();
+            (exists, shared.basis(directory, space_key))
         });
         if !exists {
             return Err(Error::NoSpace { space: space.to_owned() });
         }
-        check_dimension(space, cue, dimension)?;
+        check_embedding(space, cue, &basis)?;
         if is_range_of_time(cue) {
             return self.newest(space, cue, checked.limit);
         }
         let weights = &cue.weights;
         let query = cue.text.as_deref().filter(|_| weights.text > 0.0).map(Query::parse);
-        let vector = self.cue_vector(cue, dimension);
+        let (vector, mut degraded) = match self.cue_vector(space, cue, &basis) {
+            Ok(vector) => (vector, None),
+            Err(cause) => (None, Some(cause)),
+        };
         let depth = DEPTH_MIN.max(checked.limit.saturating_mul(RESCORED_PER_ANSWER));
         let ranked = cue.text.is_some() || !cue.embedding.is_empty();
-        let ask = Ask { text: query.as_ref(), vector: vector.as_deref(), ranked, depth };
         let filter = filter(cue, &checked);
         let (cell, pending) = shared.caught_up(space_key);
-        let (mut found, explained) = cell.look(|index| {
-            let found = index.find(&ask, &filter);
-            let explained = cue.explain.then(|| Explained {
-                indexed: index.len(),
-                allowed: found.allowed,
-                vectors: found.vectors,
-                model: match index.source() {
-                    Source::None => None,
-                    Source::Given => Some("given".into()),
-                    Source::Made => shared.options.embedder.as_ref().map(|e| e.model().into()),
-                },
-                by_vector: found.by_vector,
-                by_text: found.by_text,
-            });
-            (found, explained)
+        let asks_vectors = ranked && weights.vector > 0.0 && basis.source != Source::None;
+        let (mut found, explained, unembedded) = cell.look(|index| {
+            // Vectors of another basis than the cue's cannot be compared with it.
+            let same = index.is_empty() || *index.basis() == basis;
+            let vector = vector.as_deref().filter(|_| same);
+            if !same && asks_vectors {
+                degraded.get_or_insert_with(|| "the space is being embedded anew".into());
+            }
+            let ask = Ask { text: query.as_ref(), vector, ranked, depth };
+            let mut found = index.find(&ask, &filter);
+            if degraded.is_some() {
+                found.vectors = "unavailable";
+            }
+            let explained = cue.explain.then(|| explain(index, &found));
+            let unembedded = index.waiting_len() + index.refused_len();
+            (found, explained, if asks_vectors { unembedded } else { 0 })
         });
         if !ranked {
             keep_newest(&mut found, checked.limit);
         }
-        let mut answer = Recollection { pending, explained, ..Recollection::default() };
+        let mut answer =
+            Recollection { pending, degraded, unembedded, explained, ..Recollection::default() };
         let mut reader = Reader { store: self, cue, checked: &checked, read: HashMap::new() };
-        if let Some(vector) = vector.filter(|_| dimension.is_some()) {
+        if let Some(vector) = vector.filter(|_| basis.source == Source::Given) {
             reader.rescore(&mut found.candidates, &vector, &mut answer.unreadable);
         }
         let now = Instant::from(shared.env.clock.now());
@@ -100,20 +108,34 @@ impl Store {
         Ok(answer)
     }
 
-    /// The vector that a cue is compared by.
-    fn cue_vector(&self, cue: &Cue, dimension: Option<u32>) -> Option<Vec<f32>> {
+    /// The vector that a cue is compared by, or why there is none although there should be.
+    fn cue_vector(
+        &self,
+        space: &str,
+        cue: &Cue,
+        basis: &Basis,
+    ) -> std::result::Result<Option<Vec<f32>>, String> {
         if cue.weights.vector <= 0.0 {
-            return None;
+            return Ok(None);
         }
         if !cue.embedding.is_empty() {
-            return Some(cue.embedding.clone());
+            return Ok(Some(cue.embedding.clone()));
         }
         // Text says nothing about vectors whose model only their giver knows.
-        if dimension.is_some() {
-            return None;
+        let Some(text) = cue.text.as_deref().filter(|_| basis.source == Source::Made) else {
+            return Ok(None);
+        };
+        let shared = &self.inner.driver.shared;
+        if !basis.embeds {
+            let now = shared.embedding.model().map_or("none".into(), |model| format!("{model:?}"));
+            let model = basis.model.as_deref().unwrap_or_default();
+            return Err(format!(
+                "space {space:?} holds vectors of the model {model:?}, and the configured embedder \
+                 is {now}; configure {model:?} again, or embed the space anew with engram reembed"
+            ));
         }
-        let embedder = self.inner.driver.shared.options.embedder.as_ref()?;
-        embedder.embed(cue.text.as_deref()?)
+        let mut vectors = shared.embed(&[text], Purpose::Cue).map_err(|e| e.to_string())?;
+        Ok(vectors.pop().flatten())
     }
 
     /// A range of time and no more: the directory keeps that order already.
@@ -225,15 +247,35 @@ fn is_range_of_time(cue: &Cue) -> bool {
         && min_confidence.is_none()
 }
 
-fn check_dimension(space: &str, cue: &Cue, dimension: Option<u32>) -> Result<()> {
+fn check_embedding(space: &str, cue: &Cue, basis: &Basis) -> Result<()> {
     let found = u32::try_from(cue.embedding.len()).unwrap_or(u32::MAX);
-    match dimension {
-        _ if found == 0 => Ok(()),
-        Some(expected) if expected != found => {
-            Err(Error::Dimension { space: space.to_owned(), expected, found })
-        }
-        Some(_) => Ok(()),
-        None => Err(Error::NoVectors { space: space.to_owned(), found }),
+    if found == 0 {
+        return Ok(());
+    }
+    if basis.dimension == 0 {
+        return Err(Error::NoVectors { space: space.to_owned(), found });
+    }
+    let definition = |dimension, model| Definition { dimension, model, made: false };
+    let fixed = definition(basis.dimension, basis.model.clone());
+    let model = cue.embedding_model.as_deref().map(Arc::from);
+    check_fits(space, &fixed, &definition(found, model))
+}
+
+/// How an answer was found.
+fn explain(index: &SpaceIndex, found: &Found) -> Explained {
+    let Basis { source, model, .. } = index.basis();
+    let model = match source {
+        Source::None => None,
+        Source::Given => Some("given".into()),
+        Source::Made => model.as_deref().map(str::to_owned),
+    };
+    Explained {
+        indexed: index.len(),
+        allowed: found.allowed,
+        vectors: found.vectors,
+        model: model.filter(|_| index.vectors().is_some()),
+        by_vector: found.by_vector,
+        by_text: found.by_text,
     }
 }
 

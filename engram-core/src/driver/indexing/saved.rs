@@ -5,7 +5,8 @@
 //! was forgotten can be read there; vectors of what was forgotten go with the next save.
 //!
 //! Layout, little-endian: magic (8), CRC-32C of all that follows (4), space key (8), source (1),
-//! length of the model's name (2), the name, slots (4), an LSN for each slot (8 each, 0 for
+//! length of what says whose they are (2), that (a model's name, or since when callers give
+//! them), slots (4), an LSN for each slot (8 each, 0 for
 //! none), and the vectors with their graph as `Vectors::save` writes them.
 
 use std::convert::Infallible;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Shared, SpaceCell};
 use crate::disk::{read_file, write_file};
-use crate::index::space::{Source, SpaceIndex};
+use crate::index::space::{Basis, Source, SpaceIndex};
 use crate::index::vector::Vectors;
 use crate::storage::wal::bytes::{take, u16_at, u32_at, u64_at};
 use crate::storage::wal::env::remove_if_there;
@@ -26,6 +27,10 @@ const HEAD_BYTES: usize = 12;
 
 /// Fewer vectors than these are made again faster than it is worth.
 const VECTORS_MIN: usize = 2_000;
+
+/// Those of a far embedder are saved from the first one on; while more of a space are being made,
+/// after so many new ones.
+const FAR_VECTORS_MIN: u64 = 256;
 
 /// Vectors that were linked since, for which alone it is saved again.
 const LINKED_MIN: u64 = 10_000;
@@ -57,14 +62,8 @@ impl Shared {
                 return None;
             }
         };
-        let dimension = {
-            let mut dimension = None;
-            self.memory.look(|directory| dimension = directory.dimension(space_key));
-            dimension
-        };
-        let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
-        let wanted = if dimension.is_some() { (Source::Given, "") } else { (Source::Made, model) };
-        let index = decode(&bytes, space_key, wanted);
+        let basis = self.memory.look(|directory| self.basis(directory, space_key));
+        let index = decode(&bytes, space_key, basis);
         if index.is_none() {
             tracing::info!(file = %path.display(), "saved vectors are damaged or of another kind; they are made again");
         }
@@ -103,6 +102,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Saves a space's vectors while more of them are being made, so that not all are asked for
+    /// again after a crash.
+    pub(crate) fn save_progress(&self, cell: &SpaceCell) {
+        if cell.look(SpaceIndex::waiting_len) == 0 {
+            return;
+        }
+        if let Err(e) = self.save_index(cell, false) {
+            tracing::debug!(cause = %e, "vectors could not be saved yet");
+        }
+    }
+
     fn save_index(&self, cell: &SpaceCell, closing: bool) -> std::io::Result<()> {
         let disk = self.env.disk.as_ref();
         let path = self.saved_path(cell.space_key);
@@ -115,16 +125,24 @@ impl Shared {
                 linked: linked(&index),
             };
             let changed = now.changes.saturating_sub(saved.changes);
-            let enough = if closing { 1 } else { (index.len() as u64 / 20).max(1_000) };
+            // Fixed by configuration: they cost somebody's time, and money.
+            let dear = index.basis().source == Source::Made && index.basis().dimension > 0;
+            let all = index.len() as u64;
+            let enough = match (dear, index.waiting_len()) {
+                _ if closing => 1,
+                (true, 0) => (all / 1_000).max(1),
+                (true, _) => (all / 20).max(FAR_VECTORS_MIN),
+                (false, _) => (all / 20).max(1_000),
+            };
             let due = changed >= enough
                 || now.removals != saved.removals
                 || now.linked > saved.linked.saturating_add(LINKED_MIN);
             if !due {
                 return Ok(());
             }
-            let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
-            let worth = index.vectors().is_some_and(|vectors| vectors.len() >= VECTORS_MIN);
-            (worth.then(|| encode(&index, cell.space_key, model)), now)
+            let least = if dear { 1 } else { VECTORS_MIN };
+            let worth = index.vectors().is_some_and(|vectors| vectors.len() >= least);
+            (worth.then(|| encode(&index, cell.space_key)), now)
         };
         match bytes {
             Some(bytes) => {
@@ -142,18 +160,19 @@ fn linked(index: &SpaceIndex) -> u64 {
     index.vectors().map_or(0, |vectors| (vectors.len() - vectors.unlinked_len()) as u64)
 }
 
-fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
-    let (source, model) = match index.source() {
-        Source::None => (0, ""),
-        Source::Made => (1, model),
-        Source::Given => (2, ""),
+fn encode(index: &SpaceIndex, space_key: u64) -> Vec<u8> {
+    let source = match index.basis().source {
+        Source::None => 0,
+        Source::Made => 1,
+        Source::Given => 2,
     };
+    let whose = index.basis().signature();
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&space_key.to_le_bytes());
     bytes.push(source);
-    bytes.extend_from_slice(&u16::try_from(model.len()).unwrap_or(u16::MAX).to_le_bytes());
-    bytes.extend_from_slice(model.as_bytes());
+    bytes.extend_from_slice(&u16::try_from(whose.len()).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend_from_slice(whose.as_bytes());
     let lsns = index.lsns();
     bytes.extend_from_slice(&u32::try_from(lsns.len()).unwrap_or(u32::MAX).to_le_bytes());
     for lsn in lsns {
@@ -176,7 +195,7 @@ fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8], space_key: u64, wanted: (Source, &str)) -> Option<SpaceIndex> {
+fn decode(bytes: &[u8], space_key: u64, basis: Basis) -> Option<SpaceIndex> {
     let mut rest = bytes;
     let head = take(&mut rest, HEAD_BYTES)?;
     if !head.starts_with(MAGIC) || u32_at(head, MAGIC.len())? != crc(rest) {
@@ -188,12 +207,15 @@ fn decode(bytes: &[u8], space_key: u64, wanted: (Source, &str)) -> Option<SpaceI
         2 => Source::Given,
         _ => return None,
     };
-    let model = take(&mut rest, usize::from(u16_at(fixed, 9)?))?;
-    if u64_at(fixed, 0)? != space_key || (source, model) != (wanted.0, wanted.1.as_bytes()) {
+    let whose = take(&mut rest, usize::from(u16_at(fixed, 9)?))?;
+    let known = source == basis.source && whose == basis.signature().as_bytes();
+    if u64_at(fixed, 0)? != space_key || !known {
         return None;
     }
     let slots = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
     let lsns = take(&mut rest, slots.checked_mul(8)?)?;
     let lsns: Vec<u64> = lsns.chunks_exact(8).filter_map(|lsn| u64_at(lsn, 0)).collect();
-    Some(SpaceIndex::with_saved(Vectors::load(rest).ok()?, &lsns, source))
+    let vectors = Vectors::load(rest).ok()?;
+    let fits = basis.dimension == 0 || basis.dimension as usize == vectors.dimension();
+    fits.then(|| SpaceIndex::with_saved(vectors, &lsns, basis))
 }

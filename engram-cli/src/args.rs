@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Spaces(OverviewArgs),
     /// Show how the server's log is doing, and what its last recovery found
     Status(OverviewArgs),
+    /// Embed a space anew, by the embedder that the server is configured with
+    Reembed(ReembedArgs),
     /// Import episodes: JSON lines, or a v0.1.0 data directory
     Import(ImportArgs),
     /// Export episodes as JSON lines
@@ -84,6 +86,38 @@ pub(crate) enum EmbedderName {
     Builtin,
     /// Nothing: recall goes by words, and by the vectors that callers bring.
     None,
+    /// An OpenAI-compatible endpoint: see --embedder-url.
+    Openai,
+}
+
+/// What turns text into vectors, and how it is reached.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedderArgs {
+    /// What turns text into vectors: the built-in table, nothing (callers bring vectors), or an
+    /// OpenAI-compatible endpoint. Its key is read from ENGRAM_EMBEDDER_KEY
+    #[arg(long, value_name = "NAME", value_enum, default_value = "builtin")]
+    pub(crate) embedder: EmbedderName,
+    /// The endpoint, without the /embeddings at its end
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) embedder_url: Option<String>,
+    /// The endpoint's model; spaces are fixed to it
+    #[arg(long, value_name = "NAME", value_parser = values::model)]
+    pub(crate) embedder_model: Option<String>,
+    /// Numbers in the model's vectors, 1 to 4096
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) embedder_dimension: Option<u32>,
+    /// A file with the endpoint's key [else ENGRAM_EMBEDDER_KEY]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) embedder_key_file: Option<PathBuf>,
+    /// Texts that are sent at a time, 1 to 2048
+    #[arg(long, value_name = "N", default_value = "64", value_parser = values::embedder_batch)]
+    pub(crate) embedder_batch: usize,
+    /// Longest that the vectors of episodes may take, 100ms to 10m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::embedder_timeout)]
+    pub(crate) embedder_timeout: Duration,
+    /// Longest that a recall waits for the vector of its cue, 10ms to 1m
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::cue_timeout)]
+    pub(crate) embedder_cue_timeout: Duration,
 }
 
 /// `engram start`.
@@ -115,9 +149,8 @@ pub(crate) struct StartArgs {
     /// Most changes that may wait for the log before callers hear "busy"
     #[arg(long, value_name = "N", default_value = "65536", value_parser = values::queue_max)]
     pub(crate) queue_max: usize,
-    /// What turns text into vectors: the built-in table, or nothing (callers bring vectors)
-    #[arg(long, value_name = "NAME", value_enum, default_value = "builtin")]
-    pub(crate) embedder: EmbedderName,
+    #[command(flatten)]
+    pub(crate) embedder: EmbedderArgs,
     /// How logs are written, to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     pub(crate) log: LogFormat,
@@ -196,6 +229,9 @@ pub(crate) struct RememberArgs {
     /// A file with the embedding: a JSON list of numbers
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) embedding: Option<PathBuf>,
+    /// The model that made it; it must be the space's
+    #[arg(long, value_name = "NAME", requires = "embedding", value_parser = values::model)]
+    pub(crate) embedding_model: Option<String>,
     /// Refuse to replace an episode that exists
     #[arg(long, requires = "id", value_parser = BoolishValueParser::new())]
     pub(crate) new: bool,
@@ -234,6 +270,9 @@ pub(crate) struct RecallArgs {
     /// A file with an embedding to compare with: a JSON list of numbers
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) embedding: Option<PathBuf>,
+    /// The model that made it; it must be the space's
+    #[arg(long, value_name = "NAME", requires = "embedding", value_parser = values::model)]
+    pub(crate) embedding_model: Option<String>,
     /// Say how the answer was found
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub(crate) explain: bool,
@@ -294,6 +333,22 @@ pub(crate) struct ListArgs {
 pub(crate) struct OverviewArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+/// `engram reembed`.
+#[derive(Debug, Args)]
+pub(crate) struct ReembedArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The space [else every space whose vectors are not its callers']
+    #[arg(long, value_name = "NAME")]
+    pub(crate) space: Option<String>,
+    /// Also where callers gave the vectors: those stay in the log, and out of use
+    #[arg(long, requires = "space", value_parser = BoolishValueParser::new())]
+    pub(crate) replace_given: bool,
+    /// Only begin; it goes on in the server
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    pub(crate) no_wait: bool,
 }
 
 /// `engram import`.

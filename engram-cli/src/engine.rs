@@ -5,11 +5,11 @@ use std::sync::Arc;
 use engram_core::Options;
 use engram_core::disk::Disk;
 use engram_core::disk::real::RealDisk;
-use engram_core::embedder::{Builtin, Embedder};
 
-use crate::args::{EmbedderName, StartArgs};
+use crate::args::StartArgs;
 
-/// What `engram start` was told.
+/// What `engram start` was told, but for the embedder: that one has secrets and settings of its own
+/// ([`crate::embedder`]).
 pub(crate) fn options(args: &StartArgs) -> Options {
     Options {
         durability: args.durability,
@@ -19,15 +19,7 @@ pub(crate) fn options(args: &StartArgs) -> Options {
         queue_max: args.queue_max,
         compaction_bytes_per_second_max: args.compaction_bytes_per_second_max,
         forget_erase_max: args.forget_erase_max,
-        embedder: embedder(args.embedder),
         ..Options::default()
-    }
-}
-
-fn embedder(name: EmbedderName) -> Option<Arc<dyn Embedder>> {
-    match name {
-        EmbedderName::Builtin => Some(Arc::new(Builtin)),
-        EmbedderName::None => None,
     }
 }
 

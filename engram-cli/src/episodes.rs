@@ -33,6 +33,8 @@ struct Draft<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     confidence: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
@@ -103,6 +105,8 @@ pub(crate) fn remember(args: RememberArgs) -> Outcome {
         place: args.r#where.as_deref(),
         who: &args.who,
         embedding: args.embedding.as_deref().map(read_embedding).transpose()?,
+        // From a settings file it may be there alone.
+        embedding_model: args.embedding_model.as_deref().filter(|_| args.embedding.is_some()),
         confidence: args.confidence,
         metadata: args.metadata.as_deref(),
     };

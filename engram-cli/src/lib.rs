@@ -9,6 +9,7 @@
 mod args;
 mod client;
 mod demo;
+mod embedder;
 mod engine;
 mod episodes;
 mod export;
@@ -19,6 +20,7 @@ mod out;
 mod overview;
 mod progress;
 mod recall;
+mod reembed;
 mod settings;
 mod start;
 mod wal;
@@ -49,6 +51,7 @@ fn run(cli: Cli) -> Outcome {
         Command::List(args) => episodes::list(&args),
         Command::Spaces(args) => overview::spaces(&args),
         Command::Status(args) => overview::status(&args),
+        Command::Reembed(args) => reembed::reembed(&args),
         Command::Import(args) => import::import(&args),
         Command::Export(args) => export::export(&args),
         Command::Wal(args) => wal::wal(args.command),

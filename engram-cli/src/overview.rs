@@ -28,6 +28,9 @@ pub(crate) struct Space {
     /// Bytes of log that they take.
     #[serde(default)]
     pub(crate) bytes: u64,
+    /// Episodes without a vector, where texts are embedded.
+    #[serde(default)]
+    unembedded: u64,
 }
 
 /// `engram spaces`.
@@ -40,9 +43,15 @@ pub(crate) fn spaces(args: &OverviewArgs) -> Outcome {
     if spaces.is_empty() {
         return out::line("no spaces yet; a space begins with its first episode");
     }
-    let mut rows = vec![["SPACE", "EPISODES", "BYTES"].map(str::to_owned).to_vec()];
-    for Space { name, episodes, bytes } in spaces {
-        rows.push(vec![name, episodes.to_string(), size(bytes)]);
+    // Few have an embedder that is slow enough for anything to wait.
+    let waits = spaces.iter().any(|space| space.unembedded > 0);
+    let last = waits.then(|| "UNEMBEDDED".to_owned());
+    let head = ["SPACE", "EPISODES", "BYTES"].map(str::to_owned).into_iter().chain(last);
+    let mut rows = vec![head.collect::<Vec<_>>()];
+    for Space { name, episodes, bytes, unembedded } in spaces {
+        let last = waits.then(|| unembedded.to_string());
+        let row = [name, episodes.to_string(), size(bytes)].into_iter().chain(last);
+        rows.push(row.collect());
     }
     out::line(&out::table(&rows))
 }

@@ -21,6 +21,8 @@ struct Cue<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
@@ -47,6 +49,10 @@ struct Recollection {
     unreadable: Vec<String>,
     #[serde(default)]
     pending: u64,
+    #[serde(default)]
+    degraded: Option<String>,
+    #[serde(default)]
+    unembedded: u64,
     explain: Option<Explained>,
 }
 
@@ -89,6 +95,8 @@ pub(crate) fn recall(args: &RecallArgs) -> Outcome {
     let cue = Cue {
         text: args.text.as_deref(),
         embedding: args.embedding.as_deref().map(read_embedding).transpose()?,
+        // From a settings file it may be there alone.
+        embedding_model: args.embedding_model.as_deref().filter(|_| args.embedding.is_some()),
         from: args.from.as_deref(),
         to: args.to.as_deref(),
         place: args.r#where.as_deref(),
@@ -118,6 +126,12 @@ pub(crate) fn recall(args: &RecallArgs) -> Outcome {
     if recollection.pending > 0 {
         let episodes = out::count(recollection.pending, "episode is", "episodes are");
         note(&format!("{episodes} not in the index yet; the answer may lack some"));
+    }
+    if let Some(cause) = &recollection.degraded {
+        note(&format!("found by words alone: {}", clean(cause)));
+    } else if recollection.unembedded > 0 {
+        let episodes = out::count(recollection.unembedded, "episode has", "episodes have");
+        note(&format!("{episodes} no vector yet; only words find them"));
     }
     tell_unreadable(&recollection.unreadable);
     // Each was named already.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engram_core::embedder::Embedder;
 use engram_core::metrics::{Metrics, schema};
 use engram_core::{Durability, Options, Store};
 use engram_server::{Config, MetricsExporter, Opening, Server};
@@ -16,11 +17,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::StartArgs;
 use crate::failure::{Failure, Outcome};
-use crate::{engine, logging, out, settings};
+use crate::{embedder, engine, logging, out, settings};
 
 /// `engram start`.
 pub(crate) fn start(args: StartArgs, settings_file: Option<&Path>) -> Outcome {
     let dir = settings::data_dir(args.data.data.as_deref())?;
+    let embedder = embedder::of(&args.embedder)?;
     logging::init(args.log, args.log_level);
     if let Some(file) = settings_file {
         tracing::info!(file = %file.display(), "read settings");
@@ -30,7 +32,7 @@ pub(crate) fn start(args: StartArgs, settings_file: Option<&Path>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime
         .map_err(|e| Failure::failed(format!("cannot start the server's threads: {e}")))
-        .and_then(|runtime| runtime.block_on(serve(args, dir)))
+        .and_then(|runtime| runtime.block_on(serve(args, embedder, dir)))
         .map_err(logged)
 }
 
@@ -43,7 +45,7 @@ fn logged(failure: Failure) -> Failure {
     failure.told()
 }
 
-async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
+async fn serve(args: StartArgs, embedder: Option<Arc<dyn Embedder>>, dir: PathBuf) -> Outcome {
     let mut signals =
         Signals::new().map_err(|e| Failure::failed(format!("cannot listen for signals: {e}")))?;
     let listen = args.listen.clone();
@@ -51,7 +53,7 @@ async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
         .await
         .map_err(|e| cannot_listen(&listen, &e))?;
     let address = server.local_addr();
-    let (metrics, opening) = opening(&args, dir);
+    let (metrics, opening) = opening(&args, embedder, dir);
     let shutdown = async move {
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping; a second signal ends at once");
@@ -73,10 +75,14 @@ async fn serve(args: StartArgs, dir: PathBuf) -> Outcome {
 }
 
 /// How the store is opened, and where its figures go.
-fn opening(args: &StartArgs, dir: PathBuf) -> (MetricsExporter, Opening) {
+fn opening(
+    args: &StartArgs,
+    embedder: Option<Arc<dyn Embedder>>,
+    dir: PathBuf,
+) -> (MetricsExporter, Opening) {
     let exporter = MetricsExporter::new(schema::ALL.iter().map(|f| (f.name, f.buckets)));
     let metrics = Arc::new(Metrics::new(exporter.recorder()));
-    let options = Options { metrics, ..engine::options(args) };
+    let options = Options { metrics, embedder, ..engine::options(args) };
     let progress = options.progress.clone();
     let open = move || {
         let store = Store::open(dir, options)?;

@@ -6,6 +6,7 @@
 
 mod asked;
 mod batch;
+mod embedding;
 mod indexing;
 mod memory;
 mod pending;
@@ -20,6 +21,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use asked::{Asked, CompactSlot};
+use embedding::Embedding;
+pub(crate) use embedding::PROBE;
 use indexing::Indexing;
 pub(crate) use memory::Memory;
 pub use pending::Pending;
@@ -123,6 +126,7 @@ pub(crate) struct Shared {
     /// Compaction runs, and garbage comes faster than it goes.
     behind: AtomicBool,
     indexing: Indexing,
+    pub(crate) embedding: Embedding,
 }
 
 /// The threads of one open store.
@@ -149,8 +153,10 @@ impl Driver {
     pub(crate) fn start(parts: Parts) -> Result<Self> {
         let Parts { env, options, segments, quarantine, mut directory, writer } = parts;
         directory.start_feeding();
-        let committer = Committer::new(options.durability);
         let indexing = Indexing::new(env.scale.scan_vectors_max);
+        let committer =
+            Committer::new(options.durability).with_configured(embedding::configured(&options));
+        let embedding = Embedding::new(&options);
         let shared = Arc::new(Shared {
             env,
             options,
@@ -169,6 +175,7 @@ impl Driver {
             maintenance_armed: AtomicBool::new(true),
             behind: AtomicBool::new(false),
             indexing,
+            embedding,
         });
         shared.publish(&shared.engine().writer);
         let driver = Self {
@@ -184,6 +191,7 @@ impl Driver {
         driver.spawn("engram-upkeep", |shared| Upkeep::new(Arc::clone(shared)).run())?;
         if driver.shared.options.index_in_background {
             driver.spawn("engram-index", |shared| shared.index_loop())?;
+            driver.shared.spawn_embedding()?;
         }
         Ok(driver)
     }
@@ -213,6 +221,7 @@ impl Driver {
         lock(&self.shared.orders).closing = true;
         self.shared.maintain.notify_all();
         self.shared.close_indexing();
+        self.shared.embedding.close();
         // Whoever else closes waits here until the log is closed.
         let mut threads = lock(&self.threads);
         let upkeep = lock(&self.upkeep).take();

@@ -24,6 +24,8 @@ pub mod limits {
     pub const WHO_BYTES_MAX: usize = 256;
     /// Longest `where`, in bytes.
     pub const WHERE_BYTES_MAX: usize = 256;
+    /// Longest name of an embedding model, in bytes.
+    pub const MODEL_BYTES_MAX: usize = 256;
     /// Most dimensions of an embedding.
     pub const DIMENSIONS_MAX: usize = 4096;
     /// Most episodes in one batch.
@@ -46,8 +48,8 @@ pub mod limits {
     pub const LIST_DEFAULT: usize = 50;
 }
 use limits::{
-    DIMENSIONS_MAX, ID_BYTES_MAX, METADATA_BYTES_MAX, SPACE_BYTES_MAX, WHAT_BYTES_MAX,
-    WHERE_BYTES_MAX, WHO_BYTES_MAX, WHO_MAX,
+    DIMENSIONS_MAX, ID_BYTES_MAX, METADATA_BYTES_MAX, MODEL_BYTES_MAX, SPACE_BYTES_MAX,
+    WHAT_BYTES_MAX, WHERE_BYTES_MAX, WHO_BYTES_MAX, WHO_MAX,
 };
 
 /// A checked memory: every value within its limit.
@@ -109,6 +111,8 @@ pub struct Draft {
     pub who: Vec<String>,
     /// The embedding; empty for none.
     pub embedding: Vec<f32>,
+    /// The model that made it; it must be its space's. Not kept with the episode.
+    pub embedding_model: Option<String>,
     /// The confidence; 1 if left out.
     pub confidence: Option<f64>,
     /// A JSON object as text.
@@ -142,6 +146,7 @@ impl Draft {
             check_length("who", name, 1, WHO_BYTES_MAX)?;
         }
         check_embedding(&self.embedding)?;
+        check_model(self.embedding_model.as_deref(), &self.embedding)?;
         let confidence = self.confidence.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&confidence) {
             let found = confidence.to_string();
@@ -200,6 +205,17 @@ pub(crate) fn check_embedding(embedding: &[f32]) -> Result<()> {
     if let Some((at, value)) = embedding.iter().enumerate().find(|(_, v)| !v.is_finite()) {
         let found = format!("{value} at index {at}");
         return Err(limit("embedding", "not finite", "finite numbers".into(), found, false));
+    }
+    Ok(())
+}
+
+/// Checks the name of the model that an embedding is of.
+pub(crate) fn check_model(model: Option<&str>, embedding: &[f32]) -> Result<()> {
+    let Some(model) = model else { return Ok(()) };
+    check_length("embedding_model", model, 1, MODEL_BYTES_MAX)?;
+    if embedding.is_empty() {
+        let bound = "only beside `embedding`".into();
+        return Err(limit("embedding_model", "without embedding", bound, shorten(model), false));
     }
     Ok(())
 }

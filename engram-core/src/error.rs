@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Unreadable,
     /// The operating system refused.
     Io,
+    /// Something outside does not answer; try again later. Nothing was changed.
+    Unavailable,
 }
 
 /// Everything that can go wrong in Engram's library.
@@ -69,8 +71,9 @@ pub enum Error {
     },
     /// Another dimension than the space has.
     #[error(
-        "embedding: space {space:?} holds embeddings of {expected} dimensions, this one has \
-         {found}; use {expected}, or another space"
+        "embedding: space {space:?} holds embeddings of {expected} dimensions{}, this one has \
+         {found}{}; use {expected}, or another space",
+        of_model(model.as_deref()), of_model(brought.as_deref())
     )]
     Dimension {
         /// The space.
@@ -79,6 +82,44 @@ pub enum Error {
         expected: u32,
         /// The dimension that was given.
         found: u32,
+        /// The model that the space has, where it is known.
+        model: Option<String>,
+        /// The model that was named with the embedding.
+        brought: Option<String>,
+    },
+    /// Another embedding model than the space has.
+    #[error(
+        "embedding_model: space {space:?} holds embeddings of the model {expected:?}, this one is \
+         of {found:?}; use {expected:?}, or another space"
+    )]
+    Model {
+        /// The space.
+        space: String,
+        /// The model that the space has.
+        expected: String,
+        /// The model that was named.
+        found: String,
+    },
+    /// A space holds embeddings of its callers, and was to be embedded by ours.
+    #[error(
+        "space {space:?} holds embeddings of {dimension} dimensions that its callers gave; embedding \
+         its texts puts them out of use, so say that it is meant (`replace_given`, on the command \
+         line --replace-given)"
+    )]
+    GivenVectors {
+        /// The space.
+        space: String,
+        /// Their dimension.
+        dimension: u32,
+    },
+    /// Texts were to be embedded, and there is nothing that does it.
+    #[error("no embedder is configured; start the server with --embedder builtin or openai")]
+    NoEmbedder,
+    /// The configured embedder gives no vectors.
+    #[error("the embedder gives no vectors: {cause}; nothing was changed; try again when it does")]
+    Embedder {
+        /// Why, in words.
+        cause: String,
     },
     /// A cue brings a vector, and the space has none to compare it with.
     #[error(
@@ -250,6 +291,11 @@ pub enum Error {
     },
 }
 
+/// Names a model behind a number of dimensions.
+fn of_model(model: Option<&str>) -> String {
+    model.map_or_else(String::new, |model| format!(" of the model {model:?}"))
+}
+
 impl Error {
     /// What the caller should do.
     #[must_use]
@@ -259,9 +305,13 @@ impl Error {
             Self::NoEpisode { .. } | Self::NoSpace { .. } | Self::NoSuch { .. } => {
                 ErrorKind::NotFound
             }
-            Self::Dimension { .. } | Self::NoVectors { .. } | Self::KeyCollision { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::Dimension { .. }
+            | Self::Model { .. }
+            | Self::GivenVectors { .. }
+            | Self::NoEmbedder
+            | Self::NoVectors { .. }
+            | Self::KeyCollision { .. } => ErrorKind::Conflict,
+            Self::Embedder { .. } => ErrorKind::Unavailable,
             Self::Precondition { .. } => ErrorKind::Precondition,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::DiskFull { .. } => ErrorKind::DiskFull,

@@ -79,6 +79,12 @@ pub struct Metrics {
     pub episodes: Gauge,
     /// Spaces.
     pub spaces: Gauge,
+    /// Answers of an embedder on the network; see [`Metrics::embedder_asked`].
+    pub embedder_requests_ok: Counter,
+    /// Times that it gave none.
+    pub embedder_requests_failed: Counter,
+    /// Seconds of one request to it.
+    pub embedder_request_duration: Histogram,
     /// Seconds of one recall; see [`Metrics::recalled`].
     pub recall_duration: Histogram,
     /// By verdict, in the order of [`IncidentKind::ALL`].
@@ -106,6 +112,7 @@ impl Metrics {
         .set(1.0);
         let failures = |why| to.counter(schema::WAL_RECOVERY_FAILURES_TOTAL, &[("reason", why)]);
         let runs = |how| to.counter(schema::WAL_COMPACTION_RUNS_TOTAL, &[("outcome", how)]);
+        let asked = |how| to.counter(schema::EMBEDDER_REQUESTS_TOTAL, &[("outcome", how)]);
         let refused = |why| to.counter(schema::WAL_WRITES_REFUSED_TOTAL, &[("reason", why)]);
         Self {
             recovery_successes: to.counter(schema::WAL_RECOVERY_SUCCESSES_TOTAL, &[]),
@@ -138,6 +145,9 @@ impl Metrics {
             unexplained_frames: to.gauge(schema::WAL_UNEXPLAINED_FRAMES, &[]),
             episodes: to.gauge(schema::EPISODES, &[]),
             spaces: to.gauge(schema::SPACES, &[]),
+            embedder_requests_ok: asked("ok"),
+            embedder_requests_failed: asked("failed"),
+            embedder_request_duration: to.histogram(schema::EMBEDDER_REQUEST_DURATION_SECONDS),
             recall_duration: to.histogram(schema::RECALL_DURATION_SECONDS),
             incidents: IncidentKind::ALL
                 .map(|kind| to.counter(schema::WAL_INCIDENTS_TOTAL, &[("verdict", kind.name())])),
@@ -186,6 +196,13 @@ impl Metrics {
     /// Counts a recall that was answered, and how long that took.
     pub fn recalled(&self, took: Duration) {
         self.recall_duration.record(took.as_secs_f64());
+    }
+
+    /// Counts a request to an embedder on the network, and how long that took.
+    pub fn embedder_asked(&self, ok: bool, took: Duration) {
+        let counter = if ok { &self.embedder_requests_ok } else { &self.embedder_requests_failed };
+        counter.increment(1);
+        self.embedder_request_duration.record(took.as_secs_f64());
     }
 
     /// Counts a change that was not taken, where the log and not the change was the reason.

@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::episode::{StoredEpisode, check_embedding, check_length, limit, limits};
+use crate::episode::{StoredEpisode, check_embedding, check_length, check_model, limit, limits};
 use crate::error::{Error, Result};
 
 /// How much each signal says in a score. 0 switches one off; then it is not even looked up.
@@ -44,6 +44,8 @@ pub struct Cue {
     pub text: Option<String>,
     /// A vector of the space's dimension; empty for none.
     pub embedding: Vec<f32>,
+    /// The model that made it; it must be the space's.
+    pub embedding_model: Option<String>,
     /// Not older than this.
     pub from: Option<Timestamp>,
     /// Older than this.
@@ -89,6 +91,7 @@ impl Cue {
             check_length("text", text, 1, limits::CUE_BYTES_MAX)?;
         }
         check_embedding(&self.embedding)?;
+        check_model(self.embedding_model.as_deref(), &self.embedding)?;
         check_range(self.from, self.to)?;
         if let Some(place) = &self.place {
             check_length("where", place, 0, limits::WHERE_BYTES_MAX)?;
@@ -209,7 +212,7 @@ pub struct Explained {
     pub indexed: usize,
     /// Those that the filters let through; `None` when nothing was filtered.
     pub allowed: Option<usize>,
-    /// How the vectors were searched: `none`, `exact` or `graph`.
+    /// How the vectors were searched: `none`, `exact`, `graph` or `unavailable`.
     pub vectors: &'static str,
     /// Whose vectors they are: a model's name, or `given`.
     pub model: Option<String>,
@@ -229,6 +232,12 @@ pub struct Recollection {
     /// Episodes that the index does not have yet, or that were replaced as often as they were read:
     /// the answer may lack them.
     pub pending: usize,
+    /// Why meaning had no say, although the cue has a text and its space vectors; `None` when it
+    /// had one, or was not to have any.
+    pub degraded: Option<String>,
+    /// Episodes of the space that have no vector yet, so that only words find them; counted
+    /// where meaning is asked.
+    pub unembedded: usize,
     /// How it was found, when asked for.
     pub explained: Option<Explained>,
 }

@@ -17,6 +17,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use std::hash::Hasher as _;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use prost::Message as _;
@@ -132,6 +133,27 @@ struct SpaceDefinedBody {
     dimension: u32,
     #[prost(string, optional, tag = "3")]
     model: Option<String>,
+    #[prost(bool, tag = "4")]
+    made: bool,
+}
+
+/// Whose vectors a space holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Definition {
+    /// Their dimension; 0 where the space is free again: callers' first vector will fix it.
+    pub dimension: u32,
+    /// The model that made them, where it is known.
+    pub model: Option<Arc<str>>,
+    /// Whether a configured embedder makes them from the text; else callers give them.
+    pub made: bool,
+}
+
+impl Definition {
+    /// Given by callers, of a model that only they know.
+    #[must_use]
+    pub fn given(dimension: u32) -> Self {
+        Self { dimension, model: None, made: false }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -169,12 +191,12 @@ pub enum Record<'a> {
         /// Its id.
         id: &'a str,
     },
-    /// A space gets its dimension.
+    /// A space gets its dimension and model.
     SpaceDefined {
         /// The space.
         space: String,
-        /// Its dimension.
-        dimension: u32,
+        /// Whose vectors it holds from now on.
+        definition: Definition,
     },
     /// A space is forgotten.
     ForgetSpace {
@@ -208,12 +230,12 @@ pub enum Known<'a> {
         /// When, if known.
         at: Option<Instant>,
     },
-    /// A space gets its dimension.
+    /// A space gets its dimension and model.
     SpaceDefined {
         /// The space.
         space: &'a str,
-        /// Its dimension.
-        dimension: u32,
+        /// Whose vectors it holds from now on.
+        definition: &'a Definition,
     },
     /// A space is forgotten.
     ForgetSpace {
@@ -237,9 +259,7 @@ impl Record<'_> {
                 Known::Remember { space: r.space, id: r.id, when: r.when, dimension: r.dimension() }
             }
             Self::Forget { at, .. } => Known::Forget { at: *at },
-            Self::SpaceDefined { space, dimension } => {
-                Known::SpaceDefined { space, dimension: *dimension }
-            }
+            Self::SpaceDefined { space, definition } => Known::SpaceDefined { space, definition },
             Self::ForgetSpace { at, space } => Known::ForgetSpace { at: *at, space },
             Self::LegacyImported(file) => Known::LegacyImported(file),
             Self::Mark => Known::Mark,
@@ -330,8 +350,10 @@ pub fn encode_forget(space: &str, id: &str, at: Timestamp) -> Vec<u8> {
 
 /// The payload of a `SpaceDefined`.
 #[must_use]
-pub fn encode_space_defined(space: &str, dimension: u32) -> Vec<u8> {
-    SpaceDefinedBody { space: space.to_owned(), dimension, model: None }.encode_to_vec()
+pub fn encode_space_defined(space: &str, definition: &Definition) -> Vec<u8> {
+    let Definition { dimension, ref model, made } = *definition;
+    let model = model.as_deref().map(str::to_owned);
+    SpaceDefinedBody { space: space.to_owned(), dimension, model, made }.encode_to_vec()
 }
 
 /// The payload of a `LegacyImported`.
@@ -373,8 +395,10 @@ pub fn decode<'a>(header: &Header, payload: &'a [u8]) -> Option<Record<'a>> {
             Some(Record::ForgetSpace { at: Some(at), space })
         }
         Kind::SPACE_DEFINED => {
-            let body = SpaceDefinedBody::decode(payload).ok()?;
-            Some(Record::SpaceDefined { space: body.space, dimension: body.dimension })
+            let SpaceDefinedBody { space, dimension, model, made } =
+                SpaceDefinedBody::decode(payload).ok()?;
+            let definition = Definition { dimension, model: model.map(Arc::from), made };
+            Some(Record::SpaceDefined { space, definition })
         }
         Kind::LEGACY_IMPORTED => {
             let LegacyImportedBody { path, size, sha256 } =

@@ -9,6 +9,7 @@ pub mod options;
 pub mod policy;
 mod read;
 mod recall;
+pub mod reembed;
 mod takeover;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use crate::driver::Driver;
 use crate::episode::{Draft, check_space, limits};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::record::{self, Keys, Record};
+use crate::record::{self, Definition, Keys, Record};
 use crate::storage::wal::frame::{self};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine;
@@ -35,9 +36,11 @@ use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
 pub use answers::{
-    BatchOutcome, Condition, Forgotten, ListQuery, Page, Remembered, SpaceForgotten, SpaceInfo,
+    BatchOutcome, Condition, Forgotten, IndexInfo, ListQuery, Page, Remembered, SpaceForgotten,
+    SpaceInfo,
 };
 pub use options::{Drive, Durability, Options};
+pub use reembed::{EmbeddingState, EmbeddingStatus};
 
 pub use crate::driver::{Pending, Stepper};
 pub use crate::storage::wal::env::Scale;
@@ -164,6 +167,7 @@ impl Store {
             id: id.to_owned(),
             condition,
             what: What::Forget,
+            definition: None,
             payload_crc: frame::crc(&payload),
             payload,
         };
@@ -186,6 +190,7 @@ impl Store {
             id: String::new(),
             condition: Condition::Any,
             what: What::ForgetSpace,
+            definition: None,
             payload_crc: frame::crc(&payload),
             payload,
         };
@@ -200,22 +205,34 @@ impl Store {
     #[must_use]
     pub fn spaces(&self) -> Vec<SpaceInfo> {
         let views = self.inner.driver.shared.memory.look(directory::Directory::spaces);
-        views
-            .into_iter()
-            .map(|view| SpaceInfo {
+        let info = |view: directory::SpaceView| {
+            let fixed = view.definition;
+            SpaceInfo {
                 name: view.name,
                 episodes: view.episodes,
                 bytes: view.bytes,
-                dimension: view.dimension,
-            })
-            .collect()
+                dimension: fixed.as_ref().map(|fixed| fixed.dimension),
+                model: fixed.and_then(|fixed| Some(fixed.model?.to_string())),
+            }
+        };
+        views.into_iter().map(info).collect()
     }
 
-    /// Bytes of memory that the index of a space takes, about; 0 until it is made. Derived from
-    /// the log at its own pace, so two looks at one memory may differ in it.
+    /// The index of a space at this moment, so that two looks at one memory may differ.
     #[must_use]
-    pub fn index_bytes(&self, space: &str) -> u64 {
-        self.inner.driver.shared.index_bytes(self.inner.keys.space(space))
+    pub fn index_info(&self, space: &str) -> IndexInfo {
+        let shared = &self.inner.driver.shared;
+        let space_key = self.inner.keys.space(space);
+        let (basis, episodes) = shared.memory.look(|directory| {
+            let episodes = directory.space_episodes(space_key).unwrap_or_default();
+            (shared.basis(directory, space_key), episodes)
+        });
+        let figures = shared.embedding_figures(space_key, &basis, episodes);
+        let bytes = shared.look_at_index(space_key, |index| index.bytes() as u64);
+        IndexInfo {
+            bytes: bytes.unwrap_or_default(),
+            unembedded: figures.waiting + figures.refused,
+        }
     }
 
     /// The log at this moment.
@@ -299,12 +316,15 @@ impl Store {
                 id: id.to_owned(),
                 condition: Condition::Absent,
                 what: What::Remember { dimension },
+                definition: (dimension > 0).then(|| Definition::given(dimension)),
                 payload_crc: header.payload_crc,
                 payload: payload.clone(),
             };
             match self.inner.driver.shared.submit(vec![Ok(change)], only)?.wait() {
                 Ok(_) => restored += 1,
-                Err(Error::Precondition { .. } | Error::Dimension { .. }) => skipped += 1,
+                Err(Error::Precondition { .. } | Error::Dimension { .. } | Error::Model { .. }) => {
+                    skipped += 1;
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -356,8 +376,11 @@ impl Store {
     fn prepare(&self, space: &Arc<str>, draft: Draft, condition: Condition) -> Result<Change> {
         let env = self.env();
         let now = env.clock.now();
+        let model = draft.embedding_model.as_deref().map(Arc::from);
         let episode = draft.check(now, || new_id(env.rng.as_ref(), now))?;
-        Ok(prepare_episode(&self.inner.keys, space, episode, now, condition))
+        let change = prepare_episode(&self.inner.keys, space, episode, now, condition);
+        let definition = change.definition.map(|definition| Definition { model, ..definition });
+        Ok(Change { definition, ..change })
     }
 }
 
@@ -379,6 +402,7 @@ fn prepare_episode(
         id,
         condition,
         what: What::Remember { dimension },
+        definition: (dimension > 0).then(|| Definition::given(dimension)),
         payload_crc: frame::crc(&payload),
         payload,
     }

@@ -3,8 +3,8 @@
 //! The code is the product's own; its threads and locks are shuttle's (`engram_core`'s feature
 //! `shuttle`), which runs one thread at a time and chooses which. A law that waits for ever fails
 //! as a deadlock. Each disk call is a moment at which others may run. Here is what writers are
-//! promised; `race/compaction_laws.rs` and `race/failure_laws.rs` have the rest, `race/mod.rs`
-//! how schedules are chosen.
+//! promised; `race/compaction_laws.rs`, `race/failure_laws.rs` and `race/recall_laws.rs` have the
+//! rest, `race/mod.rs` how schedules are chosen.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a law's helpers fail by panicking")]
 
 mod race;

@@ -128,6 +128,7 @@ pub(crate) struct SpaceFigures {
     pub(crate) name: String,
     pub(crate) episodes: u64,
     pub(crate) index_bytes: u64,
+    pub(crate) unembedded: u64,
 }
 
 type Figure = fn(&SpaceFigures) -> u64;
@@ -136,11 +137,16 @@ fn write_spaces(out: &mut String, spaces: &[SpaceFigures]) {
     if spaces.is_empty() {
         return;
     }
-    let families: [(&str, &str, Figure); 2] = [
+    let families: [(&str, &str, Figure); 3] = [
         ("engram_space_episodes", "Episodes in each space.", |space| space.episodes),
         ("engram_space_index_bytes", "Memory that each space's index takes, about.", |space| {
             space.index_bytes
         }),
+        (
+            "engram_space_unembedded_episodes",
+            "Episodes without a vector, by space, where texts are embedded.",
+            |space| space.unembedded,
+        ),
     ];
     for (family, help, figure) in families {
         // Writing to a string cannot fail.
@@ -159,7 +165,7 @@ mod tests {
     use super::*;
 
     fn space(name: &str, episodes: u64) -> SpaceFigures {
-        SpaceFigures { name: name.into(), episodes, index_bytes: 7 }
+        SpaceFigures { name: name.into(), episodes, index_bytes: 7, unembedded: 2 }
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     Timeout,
     Dimension,
+    Model,
+    GivenVectors,
+    NoEmbedder,
+    Embedder,
     NoVectors,
     KeyCollision,
     Precondition,
@@ -64,6 +68,12 @@ impl Kind {
             }
             Self::Timeout => ("timeout", 408, "The request came too slowly", soon),
             Self::Dimension => ("dimension", 409, "The space has another dimension", None),
+            Self::Model => ("model", 409, "The space has another embedding model", None),
+            Self::GivenVectors => {
+                ("given-vectors", 409, "The space has its callers' vectors", None)
+            }
+            Self::NoEmbedder => ("no-embedder", 409, "Nothing embeds texts", None),
+            Self::Embedder => ("embedder", 503, "The embedder does not answer", later),
             Self::NoVectors => ("no-vectors", 409, "The space has no embeddings", None),
             Self::KeyCollision => ("key-collision", 409, "The id cannot be used", None),
             Self::Precondition => ("precondition", 412, "The precondition does not hold", None),
@@ -189,6 +199,16 @@ impl From<Error> for Problem {
                 format!("{expected} dimensions"),
                 format!("{found} dimensions"),
             ),
+            Error::Model { expected, found, .. } => {
+                of(Kind::Model).field("embedding_model", expected, found)
+            }
+            Error::GivenVectors { dimension, .. } => of(Kind::GivenVectors).field(
+                "replace_given",
+                "true".into(),
+                format!("false, and {dimension} dimensions"),
+            ),
+            Error::NoEmbedder => of(Kind::NoEmbedder),
+            Error::Embedder { .. } => of(Kind::Embedder),
             Error::NoVectors { found, .. } => of(Kind::NoVectors).field(
                 "embedding",
                 "none, or text".into(),
@@ -278,8 +298,20 @@ mod tests {
     fn a_refusal_by_a_limit_names_field_bound_and_value() {
         check(limit(true), 413, "too-large", Some("id"));
         check(limit(false), 422, "limit", Some("id"));
-        let dimension = Error::Dimension { space: "s".into(), expected: 8, found: 4 };
+        let dimension = Error::Dimension {
+            space: "s".into(),
+            expected: 8,
+            found: 4,
+            model: Some("m".into()),
+            brought: None,
+        };
         check(dimension, 409, "dimension", Some("embedding"));
+        let model = Error::Model { space: "s".into(), expected: "m".into(), found: "n".into() };
+        check(model, 409, "model", Some("embedding_model"));
+        let given = Error::GivenVectors { space: "s".into(), dimension: 4 };
+        check(given, 409, "given-vectors", Some("replace_given"));
+        check(Error::NoEmbedder, 409, "no-embedder", None);
+        check(Error::Embedder { cause: "c".into() }, 503, "embedder", None);
         let none = Error::NoVectors { space: "s".into(), found: 4 };
         check(none, 409, "no-vectors", Some("embedding"));
     }

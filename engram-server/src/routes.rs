@@ -7,6 +7,7 @@ mod batch;
 mod episodes;
 mod health;
 mod recall;
+mod reembed;
 mod spaces;
 mod wal;
 
@@ -31,7 +32,7 @@ use crate::timing::RouteTimer;
 
 /// All routes.
 pub(crate) fn router(app: &App) -> Router {
-    let table: [(&'static str, MethodRouter<App>); 16] = [
+    let table: [(&'static str, MethodRouter<App>); 17] = [
         ("/v1/spaces", get(spaces::list)),
         ("/v1/spaces/{space}", delete(spaces::forget)),
         ("/v1/spaces/{space}/episodes", post(episodes::remember).get(episodes::list)),
@@ -42,6 +43,7 @@ pub(crate) fn router(app: &App) -> Router {
         ),
         ("/v1/spaces/{space}/episodes/{id}", get(episodes::get).delete(episodes::forget)),
         ("/v1/spaces/{space}/recall", post(recall::recall)),
+        ("/v1/spaces/{space}/reembed", post(reembed::begin).get(reembed::status)),
         ("/v1/wal", get(wal::status)),
         ("/v1/wal/recovery", get(wal::recovery)),
         ("/v1/wal/incidents", get(wal::incidents)),

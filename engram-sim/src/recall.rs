@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use engram_core::embedder::Embedder;
+use engram_core::embedder::{Embedder, NotEmbedded, Purpose, Reach};
 use engram_core::recall::{Cue, Recollection, Weights};
 use engram_core::{Episode, Store, Timestamp};
 
@@ -32,10 +32,19 @@ impl Embedder for SimEmbedder {
         "sim"
     }
 
-    fn embed(&self, text: &str) -> Option<Vec<f32>> {
-        let sum = crc_fast::crc32_iscsi(text.as_bytes());
-        Some(direction(&mut Dice::new(u64::from(sum)), DIMENSION))
+    fn reach(&self) -> Reach {
+        Reach::Near
     }
+
+    fn embed(&self, texts: &[&str], _: Purpose) -> Result<Vec<Option<Vec<f32>>>, NotEmbedded> {
+        Ok(texts.iter().map(|text| Some(made(text))).collect())
+    }
+}
+
+/// The vector of a text.
+fn made(text: &str) -> Vec<f32> {
+    let sum = crc_fast::crc32_iscsi(text.as_bytes());
+    direction(&mut Dice::new(u64::from(sum)), DIMENSION)
 }
 
 /// A vector by dice.
@@ -169,7 +178,6 @@ impl<'a> Asked<'a> {
     fn by_meaning(&self, dice: &mut Dice, dimension: Option<u32>) -> Result<(), String> {
         let weights = Weights { text: 0.0, ..Weights::default() };
         let text = format!("cue {}", dice.below(1000));
-        let made = |text: &str| SimEmbedder.embed(text).unwrap_or_default();
         let (cue, vector, bound) = match dimension {
             Some(dimension) => {
                 let vector = direction(dice, dimension as usize);

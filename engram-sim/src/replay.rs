@@ -125,9 +125,9 @@ fn remembered(frames: &[Frame], forgets: &[Header]) -> Memory {
                     memory.dimensions.remove(space);
                 }
             }
-            (Kind::SPACE_DEFINED, Some(Record::SpaceDefined { space, dimension })) => {
+            (Kind::SPACE_DEFINED, Some(Record::SpaceDefined { space, definition })) => {
                 spaces.insert(header.space_key, space.clone());
-                memory.dimensions.insert(space, dimension);
+                memory.dimensions.insert(space, definition.dimension);
             }
             _ => {}
         }

@@ -88,9 +88,9 @@ fn payload_of(kind: u8, payload: &[u8]) {
                 assert_eq!(record::decode(&header, &again), Some(same));
             }
         }
-        Some(Record::SpaceDefined { space, dimension }) => {
-            let again = record::encode_space_defined(&space, dimension);
-            let same = Record::SpaceDefined { space, dimension };
+        Some(Record::SpaceDefined { space, definition }) => {
+            let again = record::encode_space_defined(&space, &definition);
+            let same = Record::SpaceDefined { space, definition };
             assert_eq!(record::decode(&header, &again), Some(same));
         }
         Some(Record::LegacyImported(file)) => {
@@ -171,7 +171,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seeds.push([vec![1], record::encode_remember("s", episode, at)].concat());
     }
     seeds.push([vec![2], record::encode_forget("s", "id", at)].concat());
-    seeds.push([vec![3], record::encode_space_defined("s", 2)].concat());
+    seeds
+        .push([vec![3], record::encode_space_defined("s", &record::Definition::given(2))].concat());
     seeds.push([vec![4], record::encode_forget("s", "", at)].concat());
     let imported =
         record::LegacyImported { path: "wal/wal-1.log".into(), size: 3, sha256: vec![7; 32] };

@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 use engram_core::Durability;
-use engram_core::episode::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use engram_core::episode::limits::{MODEL_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use serde_json::value::RawValue;
 
 /// Shortest and longest time between two syncs.
 const INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_hours(1));
 /// Fewest and most changes that may wait.
 const QUEUE_BOUNDS: (usize, usize) = (1, 1 << 20);
+/// Fewest and most texts that are sent to an embedder at a time.
+const EMBEDDER_BATCH_BOUNDS: (usize, usize) = (1, 2048);
+/// Shortest and longest time for the vectors of episodes.
+const EMBEDDER_TIMEOUT_BOUNDS: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_mins(10));
+/// Shortest and longest time for the vector of a cue.
+const CUE_TIMEOUT_BOUNDS: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_mins(1));
 
 /// `always`, `interval=20ms` or `never`.
 pub(crate) fn durability(text: &str) -> Result<Durability, String> {
@@ -88,6 +96,37 @@ pub(crate) fn queue_max(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|changes| (min..=max).contains(changes))
         .ok_or_else(|| format!("the queue must hold {min} to {max} changes"))
+}
+
+/// The name of an embedding model.
+pub(crate) fn model(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > MODEL_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(format!("a model's name has 1 to {MODEL_BYTES_MAX} bytes, on one line"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Texts that are sent to an embedder at a time.
+pub(crate) fn embedder_batch(text: &str) -> Result<usize, String> {
+    let (min, max) = EMBEDDER_BATCH_BOUNDS;
+    text.parse()
+        .ok()
+        .filter(|texts| (min..=max).contains(texts))
+        .ok_or_else(|| format!("a batch must have {min} to {max} texts"))
+}
+
+/// How long an embedder may take for episodes.
+pub(crate) fn embedder_timeout(text: &str) -> Result<Duration, String> {
+    let (min, max) = EMBEDDER_TIMEOUT_BOUNDS;
+    let time = duration(text)?;
+    if time < min || time > max { Err("the time must be 100ms to 10m".into()) } else { Ok(time) }
+}
+
+/// How long an embedder may take for a cue.
+pub(crate) fn cue_timeout(text: &str) -> Result<Duration, String> {
+    let (min, max) = CUE_TIMEOUT_BOUNDS;
+    let time = duration(text)?;
+    if time < min || time > max { Err("the time must be 10ms to 1m".into()) } else { Ok(time) }
 }
 
 /// A length of time: `20ms`, `30s`, `5m`, `24h`, `7d`.

@@ -47,7 +47,7 @@ fn connection(mut stream: TcpStream, answer: &dyn Fn(&Request) -> Reply) {
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+pub(crate) fn request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut first = String::new();
     reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
     let mut words = first.split(' ');

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
 pub(crate) mod chat;
+pub(crate) mod endpoint;
 pub(crate) mod fake;
 pub(crate) mod faults;
 pub(crate) mod files;

@@ -15,10 +15,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Shared, lock};
+use crate::embedder::Purpose;
 use crate::episode::{Episode, StoredEpisode};
 use crate::error::Error;
 use crate::index::facets;
-use crate::index::space::{Document, Source, SpaceIndex};
+use crate::index::space::{Basis, Document, Source, SpaceIndex};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::frame;
 use crate::store::commit::DirectoryCell as _;
@@ -27,7 +28,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, RwLock};
 
 /// Episodes that are taken from a feed at a time.
-const PORTION_EPISODES: usize = 256;
+pub(super) const PORTION_EPISODES: usize = 256;
 
 /// Longest that a recall waits for the index, before it answers with what there is.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ pub(crate) struct Indexing {
 /// One space's index.
 #[derive(Debug)]
 pub(crate) struct SpaceCell {
-    space_key: u64,
+    pub(super) space_key: u64,
     index: RwLock<SpaceIndex>,
     flow: Mutex<Flow>,
     /// Some portion is done.
@@ -65,6 +66,9 @@ struct Flow {
     /// The number of the last portion taken.
     taken: u64,
     under_way: BTreeSet<u64>,
+    /// How often an episode was replaced on its way, and no version of it got in: the next one has
+    /// come after it.
+    overtaken: u64,
     /// Episodes that could not be read: tried again later, and until then the answers lack them.
     failed: Vec<(u64, u64)>,
 }
@@ -85,7 +89,7 @@ impl SpaceCell {
         look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut SpaceIndex) -> R) -> R {
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut SpaceIndex) -> R) -> R {
         change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -137,23 +141,31 @@ impl Shared {
     pub(crate) fn caught_up(&self, space_key: u64) -> (Arc<SpaceCell>, usize) {
         let cell = self.indexing.cell(space_key);
         let until = self.env.clock.elapsed() + CATCH_UP_MAX;
+        let mut overtaken = lock(&cell.flow).overtaken;
         let mut retries = true;
-        while self.work_off(&cell, std::mem::take(&mut retries)) {
-            if self.env.clock.elapsed() > until {
-                break;
+        let (flow, last) = loop {
+            while self.work_off(&cell, std::mem::take(&mut retries)) {
+                if self.env.clock.elapsed() > until {
+                    break;
+                }
             }
-        }
-        let mut flow = lock(&cell.flow);
-        let last = flow.taken;
-        while flow.under_way.first().is_some_and(|&first| first <= last) {
-            let left = until.saturating_sub(self.env.clock.elapsed());
-            let (locked, timeout) =
-                cell.done.wait_timeout(flow, left).unwrap_or_else(PoisonError::into_inner);
-            flow = locked;
-            if timeout.timed_out() {
-                break;
+            let mut flow = lock(&cell.flow);
+            let last = flow.taken;
+            while flow.under_way.first().is_some_and(|&first| first <= last) {
+                let left = until.saturating_sub(self.env.clock.elapsed());
+                let (locked, timeout) =
+                    cell.done.wait_timeout(flow, left).unwrap_or_else(PoisonError::into_inner);
+                flow = locked;
+                if timeout.timed_out() {
+                    break;
+                }
             }
-        }
+            // In place of what was overtaken there is something in the feed.
+            let over = self.env.clock.elapsed() > until;
+            if std::mem::replace(&mut overtaken, flow.overtaken) == flow.overtaken || over {
+                break (flow, last);
+            }
+        };
         let under_way = flow.under_way.range(..=last).count() * PORTION_EPISODES;
         let lacking = flow.failed.len() + under_way;
         drop(flow);
@@ -163,41 +175,53 @@ impl Shared {
 
     /// Works off a portion of a space's feed; with `retries`, what could not be read before as
     /// well. Says whether there was anything.
-    fn work_off(&self, cell: &SpaceCell, retries: bool) -> bool {
-        let (portion, taken) = {
+    pub(super) fn work_off(&self, cell: &SpaceCell, retries: bool) -> bool {
+        let (portion, mut basis, taken) = {
             let mut flow = lock(&cell.flow);
             if !flow.loaded {
                 flow.loaded = true;
+                self.tell_foreign(cell.space_key);
                 if let Some(index) = self.load_index(cell.space_key) {
                     cell.change(|empty| *empty = index);
                 }
             }
-            let mut portion = self.take_fed(cell, PORTION_EPISODES);
+            let (mut portion, basis) = self.take_fed(cell, PORTION_EPISODES);
             if retries {
                 // Failed or under way: whoever looks finds it in one of the two.
                 portion.came.append(&mut flow.failed);
             }
-            if portion.came.is_empty() {
+            if portion.came.is_empty() && !portion.redefined {
                 let all_came = flow.under_way.is_empty() && flow.failed.is_empty();
                 if portion.is_empty() && !flow.settled && all_came {
                     flow.settled = true;
                     cell.change(SpaceIndex::drop_saved);
                 }
-                return !portion.is_empty();
+                drop(flow);
+                // What waits for a vector is waited for where that takes no time.
+                return !portion.is_empty()
+                    || (self.embedding.is_near() && self.embed_some(cell).unwrap_or(false));
             }
             flow.taken += 1;
             let number = flow.taken;
             flow.under_way.insert(number);
-            (portion, Taken { cell, number })
+            (portion, basis, Taken { cell, number })
         };
-        let (mut came, mut dimension) = (portion.came, portion.dimension);
+        let mut came = portion.came;
         let mut failed = Vec::new();
         loop {
-            let documents = self.documents(cell, &came, dimension, &mut failed);
+            let documents = self.documents(cell, &came, &basis, &mut failed);
             came.retain(|one| !failed.contains(one));
-            let Err(now) = self.put_in(cell, documents, &came, dimension) else { break };
-            // The space has vectors of another kind since it was looked at.
-            dimension = now;
+            match self.put_in(cell, documents, &came, &basis) {
+                Ok(overtaken) => {
+                    lock(&cell.flow).overtaken += overtaken;
+                    break;
+                }
+                // The space has vectors of another kind since it was looked at.
+                Err(now) => basis = now,
+            }
+        }
+        if cell.look(SpaceIndex::waiting_len) > 0 {
+            self.embedding.arm();
         }
         if !failed.is_empty() {
             lock(&cell.flow).failed.append(&mut failed);
@@ -206,16 +230,19 @@ impl Shared {
         true
     }
 
-    /// Takes from a space's feed, and what went out of the index. The flow's lock is held
-    /// meanwhile: whoever has it next finds all out that went before. What was only replaced
-    /// stays until its next version is in.
-    fn take_fed(&self, cell: &SpaceCell, most: usize) -> Portion {
-        let mut portion = Portion::default();
-        self.memory.with_mut(&mut |directory| portion = directory.take_fed(cell.space_key, most));
+    /// Takes from a space's feed, and what went out of the index; and says what the space's vectors
+    /// are at that moment. The flow's lock is held meanwhile: whoever has it next finds all out that
+    /// went before. What was only replaced stays until its next version is in.
+    fn take_fed(&self, cell: &SpaceCell, most: usize) -> (Portion, Basis) {
+        let (mut portion, mut basis) = (Portion::default(), Basis::default());
+        self.memory.with_mut(&mut |directory| {
+            portion = directory.take_fed(cell.space_key, most);
+            basis = self.basis(directory, cell.space_key);
+        });
         if (portion.gone.is_empty() && portion.replaced.is_empty())
             || broken(Broken::ForgottenStaysIndexed)
         {
-            return portion;
+            return (portion, basis);
         }
         cell.change(|index| {
             for &(key, lsn) in &portion.replaced {
@@ -226,18 +253,18 @@ impl Shared {
                 index.drop_replaced(key);
             }
         });
-        portion
+        (portion, basis)
     }
 
     fn documents(
         &self,
         cell: &SpaceCell,
         came: &[(u64, u64)],
-        dimension: Option<u32>,
+        basis: &Basis,
         failed: &mut Vec<(u64, u64)>,
     ) -> Vec<Document> {
         let read = |&(key, lsn): &(u64, u64)| {
-            let document = self.document(cell, key, lsn, dimension);
+            let document = self.document(cell, key, lsn, basis);
             document.unwrap_or_else(|e| {
                 tracing::debug!(lsn, cause = %e, "an episode is not indexed yet");
                 failed.push((key, lsn));
@@ -248,44 +275,64 @@ impl Shared {
     }
 
     /// Puts episodes in, as far as they are still there, in place of their former versions. `came`:
-    /// all that could be read.
+    /// all that could be read. Gives how many of them have been replaced since, so that the index has
+    /// no version of them at all.
     ///
     /// # Errors
-    /// The dimension of the space, when it is not the one that they were read for.
+    /// What the space's vectors are now, when they are not those that it was read for.
     fn put_in(
         &self,
         cell: &SpaceCell,
         mut documents: Vec<Document>,
         came: &[(u64, u64)],
-        dimension: Option<u32>,
-    ) -> Result<(), Option<u32>> {
+        basis: &Basis,
+    ) -> Result<u64, Basis> {
         cell.change(|index| {
             // What went since it was read must not come back: who goes later is fed later.
-            let (now, current) = self.memory.look(|directory| {
-                let live = |key, lsn| directory.get(key).is_some_and(|entry| entry.lsn == lsn);
-                documents.retain(|document| live(document.key, document.lsn));
-                let current = came.iter().filter(|&&(key, lsn)| live(key, lsn));
-                let current: Vec<u64> = current.map(|&(key, _)| key).collect();
-                (directory.dimension(cell.space_key), current)
+            let (mut current, mut overtaken) = (Vec::new(), Vec::new());
+            let now = self.memory.look(|directory| {
+                let now = |key| directory.get(key).map(|entry| entry.lsn);
+                documents.retain(|document| now(document.key) == Some(document.lsn));
+                for &(key, lsn) in came {
+                    match now(key) {
+                        Some(now) if now == lsn => current.push(key),
+                        Some(_) => overtaken.push(key),
+                        None => {}
+                    }
+                }
+                self.basis(directory, cell.space_key)
             });
-            if now != dimension {
+            if now != *basis {
                 return Err(now);
             }
-            index.expect(dimension.map(|dimension| dimension as usize));
+            index.rebase(now);
             for document in documents {
                 index.insert(document);
             }
             for key in current {
                 index.drop_replaced(key);
             }
-            Ok(())
+            // Where a former version stands for one, whoever finds that looks again.
+            overtaken.retain(|&key| !index.has_former(key));
+            Ok(overtaken.len() as u64)
         })
     }
 
-    /// Memory that the index of a space takes, in bytes, about; 0 where there is none.
-    pub(crate) fn index_bytes(&self, space_key: u64) -> u64 {
+    /// Looks at the index of a space; `None` where there is none.
+    pub(crate) fn look_at_index<R>(
+        &self,
+        space_key: u64,
+        look: impl FnOnce(&SpaceIndex) -> R,
+    ) -> Option<R> {
+        self.indexing.known(space_key).map(|cell| cell.look(look))
+    }
+
+    /// Episodes that came and that the index of their space does not have yet, about.
+    pub(super) fn on_the_way(&self, space_key: u64) -> u64 {
+        let fed = self.memory.look(|directory| directory.fed(space_key));
         let cell = self.indexing.known(space_key);
-        cell.map_or(0, |cell| cell.look(|index| index.bytes() as u64))
+        let taken = cell.map_or(0, |cell| lock(&cell.flow).under_way.len());
+        (fed + taken) as u64
     }
 
     /// What went from a space is out of its index before whoever asked for it hears that it went.
@@ -305,7 +352,7 @@ impl Shared {
         cell: &SpaceCell,
         key: u64,
         lsn: u64,
-        dimension: Option<u32>,
+        basis: &Basis,
     ) -> Result<Option<Document>, Error> {
         let wanted = |entry: &crate::store::directory::Entry| (entry.lsn == lsn).then_some(());
         let StoredEpisode { episode, .. } = match self.read_entry(key, wanted) {
@@ -313,18 +360,25 @@ impl Shared {
             Ok(None) | Err(Error::Undecodable { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
-        let given = dimension.is_some();
         let text = words(&episode);
-        let print = if given { print(&episode.embedding) } else { frame::crc(text.as_bytes()) };
+        let print = print(&text, &episode.embedding);
         let has_vector = cell.look(|index| index.has_saved(lsn, print));
-        let vector = if has_vector {
-            None
-        } else if given {
-            Some(episode.embedding.clone()).filter(|embedding| !embedding.is_empty())
-        } else {
-            let embedder = self.options.embedder.as_ref();
-            embedder.and_then(|embedder| embedder.embed(&text))
+        let fits = match basis.source {
+            Source::Given => !episode.embedding.is_empty(),
+            _ => basis.dimension > 0 && episode.embedding.len() == basis.dimension as usize,
         };
+        let own = fits && lsn > basis.since;
+        let near = self.options.embedder.as_ref().filter(|_| self.embedding.is_near());
+        let vector = match near {
+            _ if has_vector => None,
+            _ if own => Some(episode.embedding.clone()),
+            Some(embedder) if basis.embeds => {
+                let made = embedder.embed(&[&text], Purpose::Episodes);
+                made.ok().and_then(|mut vectors| vectors.pop().flatten())
+            }
+            _ => None,
+        };
+        let waits = basis.embeds && near.is_none() && vector.is_none();
         let mut facets: Vec<u64> = episode.who.iter().map(|name| facets::who(name)).collect();
         facets.extend(episode.place.as_deref().map(facets::place));
         facets.extend(facets::of_metadata(episode.metadata.as_deref()));
@@ -340,13 +394,13 @@ impl Shared {
             facets: facets.into(),
             text,
             print,
-            source: if given { Source::Given } else { Source::Made },
             vector,
+            waits,
         }))
     }
 
     /// Says that something happened which the background may have to look at.
-    pub(super) fn arm_indexing(&self) {
+    pub(crate) fn arm_indexing(&self) {
         if !self.indexing.armed.swap(true, Ordering::AcqRel) {
             // Taking the lock keeps the wake-up from falling between a look and a wait.
             drop(lock(&self.indexing.background));
@@ -355,14 +409,15 @@ impl Shared {
     }
 }
 
-/// The checksum of a given vector.
-fn print(embedding: &[f32]) -> u32 {
-    frame::crc(&embedding.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
+/// The checksum of all that a vector may come from, whoever makes it.
+fn print(text: &str, embedding: &[f32]) -> u32 {
+    let numbers = embedding.iter().flat_map(|number| number.to_le_bytes());
+    frame::crc(&text.bytes().chain(numbers).collect::<Vec<u8>>())
 }
 
 /// What an episode says, to words and to vectors: what happened, where, and who took part, for
 /// people ask by names. Names with digits are numbers of machines, and mean nothing.
-fn words(episode: &Episode) -> String {
+pub(super) fn words(episode: &Episode) -> String {
     let mut words = episode.what.clone();
     let names = episode.place.iter().chain(&episode.who);
     for name in names.filter(|name| !name.contains(|c: char| c.is_ascii_digit())) {

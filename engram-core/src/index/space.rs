@@ -6,8 +6,9 @@
 //!
 //! Deliberately absent: reading episodes (callers bring [`Document`]s), locks, files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use super::bits::Bits;
 use super::facets::Facets;
@@ -30,6 +31,33 @@ pub enum Source {
     Given,
 }
 
+/// What the vectors of a space are: those of another basis cannot be compared with them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Basis {
+    /// Whose they are.
+    pub source: Source,
+    /// The model that makes them, where it is known.
+    pub model: Option<Arc<str>>,
+    /// Their dimension; 0 where the first vector decides.
+    pub dimension: u32,
+    /// The LSN from which on it holds: embeddings of older episodes are of another one.
+    pub since: u64,
+    /// Whether texts are embedded.
+    pub embeds: bool,
+}
+
+impl Basis {
+    /// Tells it from all others that its space may have had.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        match (self.source, &self.model) {
+            (Source::None, _) => String::new(),
+            (Source::Made, model) => model.as_deref().unwrap_or_default().to_owned(),
+            (Source::Given, _) => format!("given since {}", self.since),
+        }
+    }
+}
+
 /// An episode, made ready to be indexed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
@@ -47,8 +75,8 @@ pub struct Document {
     pub text: String,
     /// Its vector, unless it has none or the index has it already.
     pub vector: Option<Vec<f32>>,
-    /// Whose vector it is.
-    pub source: Source,
+    /// Whether its vector is still to be made.
+    pub waits: bool,
     /// A checksum of what its vector comes from: a saved vector of anything else is not its own.
     pub print: u32,
 }
@@ -73,8 +101,6 @@ pub struct Ask<'a> {
     pub text: Option<&'a Query>,
     /// A vector of the index's dimension.
     pub vector: Option<&'a [f32]>,
-    /// Whose vectors it can be compared with.
-    pub source: Source,
     /// Whether only what some signal finds is wanted; else all that passes the filter.
     pub ranked: bool,
     /// How many candidates each signal gives.
@@ -109,7 +135,7 @@ struct Entry {
 
 /// A vector from a saved index whose episode has not come yet.
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+struct Unclaimed {
     slot: u32,
     print: u32,
 }
@@ -125,9 +151,13 @@ pub struct SpaceIndex {
     facets: Facets,
     texts: Texts,
     vectors: Option<Vectors>,
-    source: Source,
+    basis: Basis,
+    /// Episodes whose vectors are still to be made: their keys, by LSN.
+    waiting: BTreeMap<u64, u64>,
+    /// Episodes, by LSN, whose texts the embedder refuses.
+    refused: BTreeSet<u64>,
     /// Vectors from a saved index whose episodes have not come yet, by LSN.
-    saved: BTreeMap<u64, Waiting>,
+    saved: BTreeMap<u64, Unclaimed>,
     /// LSNs of replaced episodes, by key: here until the next version is, so that a recall between
     /// the two finds one of them.
     replaced: HashMap<u64, Vec<u64>>,
@@ -154,7 +184,9 @@ impl SpaceIndex {
             facets: Facets::default(),
             texts: Texts::default(),
             vectors: None,
-            source: Source::None,
+            basis: Basis::default(),
+            waiting: BTreeMap::new(),
+            refused: BTreeSet::new(),
             saved: BTreeMap::new(),
             replaced: HashMap::new(),
             scan_max,
@@ -166,13 +198,13 @@ impl SpaceIndex {
     /// The same with the vectors of a saved one; `owners` says whose each slot is, by LSN and
     /// [`Document::print`], and LSN 0 for nobody's.
     #[must_use]
-    pub fn with_saved(self, mut vectors: Vectors, owners: &[(u64, u32)], source: Source) -> Self {
+    pub fn with_saved(self, mut vectors: Vectors, owners: &[(u64, u32)], basis: Basis) -> Self {
         let mut saved = BTreeMap::new();
         let mut free = Vec::new();
         for (slot, &(lsn, print)) in (0u32..).zip(owners) {
             // The next episode of a slot must not find another's vector there.
             if lsn != 0 && vectors.contains(slot) {
-                saved.insert(lsn, Waiting { slot, print });
+                saved.insert(lsn, Unclaimed { slot, print });
             } else {
                 vectors.remove(slot);
                 free.push(slot);
@@ -183,7 +215,7 @@ impl SpaceIndex {
             seconds: vec![0; owners.len()],
             free,
             vectors: Some(vectors.with_scan_max(self.scan_max)),
-            source,
+            basis,
             saved,
             ..self
         }
@@ -201,10 +233,83 @@ impl SpaceIndex {
         self.by_lsn.is_empty()
     }
 
-    /// Whose vectors it has.
+    /// What its vectors are.
     #[must_use]
-    pub fn source(&self) -> Source {
-        self.source
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// Its vectors are of another basis from now on: those that it has go.
+    pub fn rebase(&mut self, basis: Basis) {
+        if self.basis == basis {
+            return;
+        }
+        self.changes += 1;
+        self.removals += 1;
+        self.free.extend(self.saved.values().map(|unclaimed| unclaimed.slot));
+        self.saved.clear();
+        self.vectors = None;
+        self.refused.clear();
+        self.waiting.clear();
+        if basis.embeds {
+            let entries = self.entries.iter().flatten();
+            self.waiting = entries.map(|entry| (entry.lsn.get(), entry.key)).collect();
+        }
+        self.basis = basis;
+    }
+
+    /// How many episodes wait for their vectors.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Some of them, oldest change first: key and LSN.
+    #[must_use]
+    pub fn waiting(&self, most: usize) -> Vec<(u64, u64)> {
+        self.waiting.iter().take(most).map(|(&lsn, &key)| (key, lsn)).collect()
+    }
+
+    /// How many texts the embedder refused.
+    #[must_use]
+    pub fn refused_len(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Refused texts are tried again.
+    pub fn retry_refused(&mut self) {
+        for lsn in std::mem::take(&mut self.refused) {
+            let slot = self.by_lsn.get(&lsn);
+            if let Some(Some(entry)) = slot.and_then(|&slot| self.entries.get(slot as usize)) {
+                self.waiting.insert(lsn, entry.key);
+            }
+        }
+    }
+
+    /// An episode waits no longer: for its vector came, or it will have none.
+    pub fn embedded(&mut self, lsn: u64, vector: Option<&[f32]>) {
+        if self.waiting.remove(&lsn).is_none() {
+            return;
+        }
+        if let Some((vector, &slot)) = vector.zip(self.by_lsn.get(&lsn)) {
+            self.changes += 1;
+            self.set_vector(slot, vector);
+        }
+    }
+
+    /// The embedder will never take this episode's text.
+    pub fn refuse(&mut self, lsn: u64) {
+        if self.waiting.remove(&lsn).is_some() {
+            self.refused.insert(lsn);
+        }
+    }
+
+    fn set_vector(&mut self, slot: u32, vector: &[f32]) {
+        let new = || Vectors::new(vector.len()).with_scan_max(self.scan_max);
+        let vectors = self.vectors.get_or_insert_with(new);
+        if vectors.dimension() == vector.len() {
+            vectors.set(slot, vector);
+        }
     }
 
     /// Its vectors, if it has any.
@@ -238,17 +343,24 @@ impl SpaceIndex {
         let map = self.by_lsn.capacity() * 20;
         self.entries.capacity() * entry
             + map
+            + self.waiting.len() * 24
             + self.facets.bytes()
             + self.texts.bytes()
             + self.vectors.as_ref().map_or(0, Vectors::bytes)
     }
 
+    /// Saved vectors whose episodes have not come yet.
+    #[must_use]
+    pub fn unclaimed(&self) -> usize {
+        self.saved.len()
+    }
+
     /// Whether a saved vector waits for the episode of this LSN and this [`Document::print`].
     #[must_use]
     pub fn has_saved(&self, lsn: u64, print: u32) -> bool {
-        self.saved
-            .get(&lsn)
-            .is_some_and(|waiting| waiting.print == print || broken(Broken::SavedOwnerUnchecked))
+        self.saved.get(&lsn).is_some_and(|unclaimed| {
+            unclaimed.print == print || broken(Broken::SavedOwnerUnchecked)
+        })
     }
 
     /// By slot, the LSN and the [`Document::print`] of its episode; 0 for none. Saved vectors that
@@ -257,47 +369,26 @@ impl SpaceIndex {
     pub fn owners(&self) -> Vec<(u64, u32)> {
         let owner = |entry: &Option<Entry>| entry.map_or((0, 0), |e| (e.lsn.get(), e.print));
         let mut owners: Vec<(u64, u32)> = self.entries.iter().map(owner).collect();
-        for (&lsn, waiting) in &self.saved {
-            if let Some(place) = owners.get_mut(waiting.slot as usize) {
-                *place = (lsn, waiting.print);
+        for (&lsn, unclaimed) in &self.saved {
+            if let Some(place) = owners.get_mut(unclaimed.slot as usize) {
+                *place = (lsn, unclaimed.print);
             }
         }
         owners
     }
 
-    /// Says what vectors the space has now: given ones of this dimension, or made ones. Those of
-    /// another kind are nobody's any more, and go.
-    pub fn expect(&mut self, given: Option<usize>) {
-        let dimension = self.vectors.as_ref().map(Vectors::dimension);
-        let fits = match given {
-            None => self.source != Source::Given,
-            Some(given) => self.source == Source::Given && dimension.is_none_or(|has| has == given),
-        };
-        if !fits {
-            self.free.extend(self.saved.values().map(|waiting| waiting.slot));
-            self.saved.clear();
-            self.vectors = None;
-            self.source = if given.is_some() { Source::Given } else { Source::None };
-            self.changes += 1;
-            self.removals += 1;
-        }
-    }
-
     /// Puts an episode in, unless it is there.
     pub fn insert(&mut self, document: Document) {
-        let Document { key, lsn, when, confidence, facets, text, vector, source, print } = document;
+        let Document { key, lsn, when, confidence, facets, text, vector, waits, print } = document;
         let Some(number) = NonZeroU64::new(lsn).filter(|_| !self.by_lsn.contains_key(&lsn)) else {
             return;
         };
         self.changes += 1;
-        if source == Source::Given && self.source != Source::Given {
-            self.expect(Some(vector.as_ref().map_or(0, Vec::len)));
-        }
         if !self.has_saved(lsn, print) {
-            self.drop_waiting(lsn);
+            self.drop_unclaimed(lsn);
         }
-        let waiting = self.saved.remove(&lsn).map(|waiting| waiting.slot);
-        let slot = waiting.unwrap_or_else(|| self.new_slot());
+        let saved = self.saved.remove(&lsn).map(|unclaimed| unclaimed.slot);
+        let slot = saved.unwrap_or_else(|| self.new_slot());
         if let Some(entry) = self.entries.get_mut(slot as usize)
             && let Some(seconds) = self.seconds.get_mut(slot as usize)
         {
@@ -307,15 +398,10 @@ impl SpaceIndex {
         self.by_lsn.insert(lsn, slot);
         self.facets.set(slot, facets);
         self.texts.set(slot, &text);
-        if let Some(vector) = vector
-            && (source == self.source || self.source == Source::None)
-        {
-            self.source = source;
-            let new = || Vectors::new(vector.len()).with_scan_max(self.scan_max);
-            let vectors = self.vectors.get_or_insert_with(new);
-            if vectors.dimension() == vector.len() {
-                vectors.set(slot, &vector);
-            }
+        if let Some(vector) = vector {
+            self.set_vector(slot, &vector);
+        } else if waits && saved.is_none() {
+            self.waiting.insert(lsn, key);
         }
     }
 
@@ -329,7 +415,9 @@ impl SpaceIndex {
 
     /// Takes the episode of this LSN out of everything; says whether it was there.
     pub fn remove(&mut self, lsn: u64) -> bool {
-        let Some(slot) = self.by_lsn.remove(&lsn) else { return self.drop_waiting(lsn) };
+        let Some(slot) = self.by_lsn.remove(&lsn) else { return self.drop_unclaimed(lsn) };
+        self.waiting.remove(&lsn);
+        self.refused.remove(&lsn);
         self.facets.remove(slot);
         self.texts.remove(slot);
         self.let_go(slot);
@@ -339,6 +427,13 @@ impl SpaceIndex {
     /// An episode's next version is on its way: until it is here, this one stands for it.
     pub fn replace(&mut self, key: u64, lsn: u64) {
         self.replaced.entry(key).or_default().push(lsn);
+    }
+
+    /// Whether a former version of an episode stands for it.
+    #[must_use]
+    pub fn has_former(&self, key: u64) -> bool {
+        let formers = self.replaced.get(&key).into_iter().flatten();
+        formers.into_iter().any(|lsn| self.by_lsn.contains_key(lsn))
     }
 
     /// The next version of an episode is here, or gone itself: those before it go.
@@ -352,13 +447,13 @@ impl SpaceIndex {
     pub fn drop_saved(&mut self) {
         let waiting: Vec<u64> = self.saved.keys().copied().collect();
         for lsn in waiting {
-            self.drop_waiting(lsn);
+            self.drop_unclaimed(lsn);
         }
     }
 
-    fn drop_waiting(&mut self, lsn: u64) -> bool {
-        let Some(waiting) = self.saved.remove(&lsn) else { return false };
-        self.let_go(waiting.slot);
+    fn drop_unclaimed(&mut self, lsn: u64) -> bool {
+        let Some(unclaimed) = self.saved.remove(&lsn) else { return false };
+        self.let_go(unclaimed.slot);
         true
     }
 
@@ -374,10 +469,10 @@ impl SpaceIndex {
         }
         self.free.push(slot);
         if self.by_lsn.is_empty() && self.saved.is_empty() {
-            // The next to come may bring vectors of another kind.
             let replaced = std::mem::take(&mut self.replaced);
+            let basis = std::mem::take(&mut self.basis);
             let Self { changes, removals, .. } = *self;
-            *self = Self { replaced, changes, removals, ..Self::new(self.scan_max) };
+            *self = Self { basis, replaced, changes, removals, ..Self::new(self.scan_max) };
         }
     }
 
@@ -393,9 +488,7 @@ impl SpaceIndex {
             return found;
         }
         let vector = ask.vector.zip(self.vectors.as_ref());
-        let vector = vector.filter(|(vector, vectors)| {
-            (vectors.dimension(), self.source) == (vector.len(), ask.source)
-        });
+        let vector = vector.filter(|(vector, vectors)| vectors.dimension() == vector.len());
         let near = vector.map_or_else(Vec::new, |(vector, vectors)| {
             found.vectors = if vectors.walks() { "graph" } else { "exact" };
             vectors.nearest(vector, ask.depth, ask.depth, allowed.as_ref())

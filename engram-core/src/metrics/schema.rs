@@ -6,7 +6,7 @@
 //! values, and who sets them ([`super::Metrics`], and the server for its own).
 
 /// The version of this table, by semver: a removed or changed series is a major one.
-pub const SCHEMA_VERSION: &str = "1.4.0";
+pub const SCHEMA_VERSION: &str = "1.5.0";
 
 /// What a family of series is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +158,13 @@ families! {
         "Episodes in memory, by space.", by ["space": &[]];
     SPACE_INDEX_BYTES = Gauge "engram_space_index_bytes" in Bytes:
         "Memory that the index of a space takes, about; 0 until it is made.", by ["space": &[]];
+    SPACE_UNEMBEDDED_EPISODES = Gauge "engram_space_unembedded_episodes" in Count:
+        "Episodes that the embedder has made no vector of yet, or will not, by space.", by ["space": &[]];
+    EMBEDDER_REQUESTS_TOTAL = Counter "engram_embedder_requests_total" in Count:
+        "Times that an embedder on the network was asked, by outcome.", by ["outcome": EMBEDDER_OUTCOMES];
+    EMBEDDER_REQUEST_DURATION_SECONDS = Histogram "engram_embedder_request_duration_seconds" in Seconds:
+        "How long an embedder on the network took to answer, or not to.",
+        buckets HTTP_SECONDS_BUCKETS;
     RECALL_DURATION_SECONDS = Histogram "engram_recall_duration_seconds" in Seconds:
         "How long a recall that was answered took in the engine, its reads included.",
         buckets RECALL_SECONDS_BUCKETS;
@@ -174,6 +181,8 @@ families! {
 pub const RECOVERY_FAILURE_REASONS: &[&str] = &["damaged", "undecodable", "tail"];
 /// How a run of compaction ended.
 pub const COMPACTION_OUTCOMES: &[&str] = &["ok", "failed"];
+/// How asking an embedder ended.
+pub const EMBEDDER_OUTCOMES: &[&str] = &["ok", "failed"];
 /// Why a change was not taken.
 pub const REFUSAL_REASONS: &[&str] = &["busy", "disk_full", "poisoned"];
 /// What an incident is, in the order of `IncidentKind::ALL`.

@@ -96,4 +96,16 @@ pub struct SpaceInfo {
     pub bytes: u64,
     /// The dimension of its embeddings, once there is one.
     pub dimension: Option<u32>,
+    /// The model of its embeddings, where it is fixed and known.
+    pub model: Option<String>,
+}
+
+/// The index of one space at this moment: derived from the log at its own pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexInfo {
+    /// Bytes of memory that it takes, about; 0 until it is made.
+    pub bytes: u64,
+    /// Episodes that have no vector although their texts are embedded: those that wait for one, and
+    /// those whose text the embedder refused.
+    pub unembedded: u64,
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::record::{self, LegacyImported};
+use crate::error::{Error, Result};
+use crate::record::{self, Definition, LegacyImported};
 use crate::storage::wal::frame::{self, Kind};
 use crate::store::answers::Condition;
 
@@ -22,6 +22,8 @@ pub struct Change {
     pub condition: Condition,
     /// What it does.
     pub what: What,
+    /// Whose vectors it brings to its space, or says that the space holds.
+    pub definition: Option<Definition>,
     /// The frame's payload.
     pub payload: Vec<u8>,
     /// CRC-32C of the payload.
@@ -42,11 +44,41 @@ pub enum What {
     ForgetIfThere,
     /// Forgets a space.
     ForgetSpace,
+    /// Says whose vectors a space holds from now on.
+    Define(Redefine),
     /// Notes that a v0.1.0 file was taken over.
     LegacyImported,
 }
 
+/// What a definition may take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redefine {
+    /// Nothing: it is made where the space exists and is fixed to no vectors.
+    Nothing,
+    /// Vectors that were made from texts.
+    Made,
+    /// Those, and vectors that callers gave.
+    Given,
+}
+
 impl Change {
+    /// Whose vectors a space holds from now on.
+    #[must_use]
+    pub fn define(space_key: u64, space: &str, definition: Definition, over: Redefine) -> Self {
+        let payload = record::encode_space_defined(space, &definition);
+        Self {
+            key: space_key,
+            space_key,
+            space: Arc::from(space),
+            id: String::new(),
+            condition: Condition::Any,
+            what: What::Define(over),
+            definition: Some(definition),
+            payload_crc: frame::crc(&payload),
+            payload,
+        }
+    }
+
     /// A note that a v0.1.0 file was taken over.
     #[must_use]
     pub fn legacy_imported(file: &LegacyImported) -> Self {
@@ -58,6 +90,7 @@ impl Change {
             id: String::new(),
             condition: Condition::Any,
             what: What::LegacyImported,
+            definition: None,
             payload_crc: frame::crc(&payload),
             payload,
         }
@@ -68,6 +101,7 @@ impl Change {
             What::Remember { .. } => Kind::REMEMBER,
             What::Forget | What::ForgetIfThere => Kind::FORGET,
             What::ForgetSpace => Kind::FORGET_SPACE,
+            What::Define(_) => Kind::SPACE_DEFINED,
             What::LegacyImported => Kind::LEGACY_IMPORTED,
         }
     }
@@ -97,3 +131,24 @@ pub struct Done {
 
 /// The answers to a group, one a change.
 pub type Answers = Vec<Result<Done>>;
+
+/// Whether vectors that are brought can be compared with those of a space.
+pub(super) fn check_fits(space: &str, fixed: &Definition, brought: &Definition) -> Result<()> {
+    if fixed.dimension != brought.dimension {
+        return Err(Error::Dimension {
+            space: space.to_owned(),
+            expected: fixed.dimension,
+            found: brought.dimension,
+            model: fixed.model.as_deref().map(str::to_owned),
+            brought: brought.model.as_deref().map(str::to_owned),
+        });
+    }
+    match (&fixed.model, &brought.model) {
+        (Some(expected), Some(found)) if expected != found => Err(Error::Model {
+            space: space.to_owned(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -10,14 +10,14 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::error::{Error, Result};
-use crate::record;
+use crate::record::{self, Definition};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::compact::MemoryCell;
 use crate::storage::wal::frame::{self, Header, Kind};
 use crate::storage::wal::knowledge::{Applied, Knowledge, Place};
 use crate::storage::wal::writer::{NewFrame, Pushed, Writer};
 use crate::store::answers::Condition;
-use crate::store::change::{Answers, Change, Done, Group, What};
+use crate::store::change::{Answers, Change, Done, Group, Redefine, What, check_fits};
 use crate::store::directory::Directory;
 use crate::store::options::Durability;
 
@@ -81,7 +81,7 @@ struct Pending {
 #[derive(Debug, Default)]
 struct Overlay {
     episodes: HashMap<u64, Pending>,
-    dimensions: HashMap<u64, u32>,
+    definitions: HashMap<u64, Definition>,
     floors: HashMap<u64, u64>,
 }
 
@@ -89,6 +89,8 @@ struct Overlay {
 #[derive(Debug)]
 pub struct Committer<T> {
     durability: Durability,
+    /// What a space is fixed to whose first episode brings no embedding.
+    configured: Option<Definition>,
     groups: Vec<(T, Vec<Option<Result<Done>>>)>,
     waiting: VecDeque<Waiting>,
     staged: Vec<Staged>,
@@ -104,6 +106,7 @@ impl<T> Committer<T> {
     pub fn new(durability: Durability) -> Self {
         Self {
             durability,
+            configured: None,
             groups: Vec::new(),
             waiting: VecDeque::new(),
             staged: Vec::new(),
@@ -111,6 +114,12 @@ impl<T> Committer<T> {
             phase: Phase::Decide,
             failure: None,
         }
+    }
+
+    /// A space whose first episode brings no embedding is fixed to this.
+    #[must_use]
+    pub fn with_configured(self, configured: Option<Definition>) -> Self {
+        Self { configured, ..self }
     }
 
     /// Whether a batch is under way.
@@ -237,10 +246,10 @@ impl<T> Committer<T> {
                 return Ok(Pushing::Done);
             }
         };
-        if let What::Remember { dimension } = waiting.change.what
-            && dimension > 0
-            && self.dimension(&waiting.change, directory).is_none()
-            && !self.define(&waiting, dimension, writer)?
+        if let What::Remember { .. } = waiting.change.what
+            && self.definition(&waiting.change, directory).is_none()
+            && let Some(definition) = self.first_definition(&waiting.change)
+            && !self.define(&waiting, definition, writer)?
         {
             return Ok(self.no_room(waiting, writer));
         }
@@ -277,9 +286,19 @@ impl<T> Committer<T> {
         Pushing::NoRoom(waiting)
     }
 
-    /// Puts the definition of a space before its first episode with an embedding.
-    fn define(&mut self, waiting: &Waiting, dimension: u32, writer: &mut Writer) -> Result<bool> {
-        let payload = record::encode_space_defined(&waiting.change.space, dimension);
+    /// What fixes a space that nothing has fixed: the vector that comes, or the configuration.
+    fn first_definition(&self, change: &Change) -> Option<Definition> {
+        change.definition.clone().or_else(|| self.configured.clone())
+    }
+
+    /// Puts the definition of a space before the episode that fixes it.
+    fn define(
+        &mut self,
+        waiting: &Waiting,
+        definition: Definition,
+        writer: &mut Writer,
+    ) -> Result<bool> {
+        let payload = record::encode_space_defined(&waiting.change.space, &definition);
         if !writer.has_room_for(&[payload.len(), waiting.change.payload.len()]) {
             return Ok(false);
         }
@@ -292,7 +311,7 @@ impl<T> Committer<T> {
             urgent: false,
         };
         let Pushed::Placed(header, place) = writer.push(&new)? else { return Ok(false) };
-        self.overlay.dimensions.insert(waiting.change.space_key, dimension);
+        self.overlay.definitions.insert(waiting.change.space_key, definition);
         let (group, id) = (waiting.group, String::new());
         self.staged.push(Staged { group, index: None, header, place, payload, id, flushed: false });
         Ok(true)
@@ -316,13 +335,13 @@ impl<T> Committer<T> {
             What::ForgetIfThere if current.is_none() && !self.may_hold(change, directory) => {
                 return Ok(Verdict::NothingToDo);
             }
-            What::Remember { dimension } => {
-                let expected = self.dimension(change, directory);
-                if let Some(expected) = expected.filter(|&e| dimension > 0 && e != dimension) {
-                    let space = change.space.to_string();
-                    return Err(Error::Dimension { space, expected, found: dimension });
+            What::Remember { .. } => {
+                let brought = change.definition.as_ref();
+                if let Some((fixed, brought)) = self.definition(change, directory).zip(brought) {
+                    check_fits(&change.space, fixed, brought)?;
                 }
             }
+            What::Define(over) => return self.check_define(change, over, directory),
             What::Forget | What::ForgetIfThere => {}
         }
         match (change.condition, current) {
@@ -339,6 +358,30 @@ impl<T> Committer<T> {
                 found: "does not exist".into(),
             }),
             _ => Ok(Verdict::Go { replaced: current.is_some() }),
+        }
+    }
+
+    fn check_define(
+        &self,
+        change: &Change,
+        over: Redefine,
+        directory: &Directory,
+    ) -> Result<Verdict> {
+        let space = || change.space.to_string();
+        if !self.space_exists(change, directory) {
+            return match over {
+                Redefine::Nothing => Ok(Verdict::NothingToDo),
+                _ => Err(Error::NoSpace { space: space() }),
+            };
+        }
+        let fixed = self.definition(change, directory);
+        match fixed {
+            Some(_) if over == Redefine::Nothing => Ok(Verdict::NothingToDo),
+            Some(fixed) if Some(fixed) == change.definition.as_ref() => Ok(Verdict::NothingToDo),
+            Some(fixed) if !fixed.made && over != Redefine::Given => {
+                Err(Error::GivenVectors { space: space(), dimension: fixed.dimension })
+            }
+            _ => Ok(Verdict::Go { replaced: fixed.is_some() }),
         }
     }
 
@@ -365,14 +408,18 @@ impl<T> Committer<T> {
         !decided && directory.may_hold(change.key)
     }
 
-    fn dimension(&self, change: &Change, directory: &Directory) -> Option<u32> {
-        if let Some(&dimension) = self.overlay.dimensions.get(&change.space_key) {
-            return Some(dimension);
+    fn definition<'a>(
+        &'a self,
+        change: &Change,
+        directory: &'a Directory,
+    ) -> Option<&'a Definition> {
+        if let Some(definition) = self.overlay.definitions.get(&change.space_key) {
+            return Some(definition).filter(|definition| definition.dimension > 0);
         }
         if self.overlay.floors.contains_key(&change.space_key) {
             return None;
         }
-        directory.dimension(change.space_key)
+        directory.definition(change.space_key)
     }
 
     fn space_exists(&self, change: &Change, directory: &Directory) -> bool {
@@ -399,7 +446,7 @@ impl<T> Committer<T> {
             What::ForgetSpace => {
                 let space = change.space_key;
                 self.overlay.floors.insert(space, lsn);
-                self.overlay.dimensions.remove(&space);
+                self.overlay.definitions.remove(&space);
                 // Episodes of other spaces keep their decisions.
                 let keys: Vec<u64> = self
                     .staged
@@ -409,6 +456,11 @@ impl<T> Committer<T> {
                     .collect();
                 for key in keys {
                     self.overlay.episodes.remove(&key);
+                }
+            }
+            What::Define(_) => {
+                if let Some(definition) = &change.definition {
+                    self.overlay.definitions.insert(change.space_key, definition.clone());
                 }
             }
             What::LegacyImported => {}

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use feed::Feed;
 
-use crate::record::Instant;
+use crate::record::{Definition, Instant};
 use crate::storage::wal::frame::{Header, Kind};
 use crate::storage::wal::knowledge::{KeyMap, Place, Usage};
 
@@ -91,7 +91,8 @@ struct Space {
     feed: Feed,
     episodes: u64,
     bytes: u64,
-    dimension: Option<u32>,
+    /// What the newest definition says, or where there is none, the first embedding.
+    definition: Option<Definition>,
     defined: Option<(u64, Place)>,
     floor: Option<Floor>,
     /// Entries that this version does not understand.
@@ -109,8 +110,8 @@ pub struct SpaceView {
     pub episodes: u64,
     /// Bytes of their frames.
     pub bytes: u64,
-    /// The dimension of its embeddings.
-    pub dimension: Option<u32>,
+    /// Whose vectors it holds, once that is fixed.
+    pub definition: Option<Definition>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,10 +184,24 @@ impl Directory {
         total
     }
 
-    /// The dimension of a space's embeddings.
+    /// Whose vectors a space holds, once that is fixed.
     #[must_use]
-    pub fn dimension(&self, space_key: u64) -> Option<u32> {
-        self.space(space_key)?.dimension
+    pub fn definition(&self, space_key: u64) -> Option<&Definition> {
+        self.space(space_key)?.fixed()
+    }
+
+    /// The LSN of what a space was last defined by; 0 where nothing defined it. Embeddings of
+    /// episodes below are of an earlier model.
+    #[must_use]
+    pub fn defined_at(&self, space_key: u64) -> u64 {
+        let defined = self.space(space_key).and_then(|space| space.defined);
+        defined.map_or(0, |(lsn, _)| lsn)
+    }
+
+    /// A space's name.
+    #[must_use]
+    pub fn space_name(&self, space_key: u64) -> Option<&str> {
+        self.space(space_key).filter(|space| space.is_named()).map(|space| &*space.name)
     }
 
     /// How many episodes a space has; `None` when there is no such space.
@@ -223,7 +238,7 @@ impl Directory {
                 name: space.name.to_string(),
                 episodes: space.episodes,
                 bytes: space.bytes,
-                dimension: space.dimension,
+                definition: space.fixed().cloned(),
             })
             .collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
@@ -378,6 +393,11 @@ impl Directory {
 }
 
 impl Space {
+    /// What it is fixed to.
+    fn fixed(&self) -> Option<&Definition> {
+        self.definition.as_ref().filter(|definition| definition.dimension > 0)
+    }
+
     fn exists(&self) -> bool {
         self.episodes > 0 || self.defined.is_some() || self.undecodable > 0
     }

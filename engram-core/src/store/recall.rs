@@ -6,17 +6,20 @@
 //! looked for again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Store;
+use super::change::check_fits;
 use super::directory::{Entry, TimeCursor};
+use crate::embedder::Purpose;
 use crate::episode::StoredEpisode;
 use crate::error::{Error, Result};
 use crate::index::facets;
 use crate::index::fuse::{Candidate, fuse};
-use crate::index::space::{Ask, Filter, Found, Source};
+use crate::index::space::{Ask, Basis, Filter, Found, Source, SpaceIndex};
 use crate::index::text::Query;
 use crate::recall::{Checked, Cue, Explained, Recalled, Recollection, Why};
-use crate::record::Instant;
+use crate::record::{Definition, Instant};
 
 /// Candidates that each signal gives, at least: fusing needs to see more than is answered.
 const DEPTH_MIN: usize = 100;
@@ -52,21 +55,20 @@ impl Store {
         let checked = cue.check()?;
         let shared = &self.inner.driver.shared;
         let space_key = self.inner.keys.space(space);
-        let (exists, dimension) = shared.memory.look(|directory| {
-            (directory.space_episodes(space_key).is_some(), directory.dimension(space_key))
+        let (exists, basis) = shared.memory.look(|directory| {
+            let exists = directory.space_episodes(space_key).is_some();
+            (exists, shared.basis(directory, space_key))
         });
         if !exists {
             return Err(Error::NoSpace { space: space.to_owned() });
         }
-        check_dimension(space, cue, dimension)?;
-        let search = Search {
-            store: self,
-            cue,
-            checked: &checked,
-            space_key,
-            vector: self.cue_vector(cue, dimension),
-            given: dimension.is_some(),
+        check_embedding(space, cue, &basis)?;
+        let (vector, degraded) = match self.cue_vector(space, cue, &basis) {
+            Ok(vector) => (vector, None),
+            Err(cause) => (None, Some(cause)),
         };
+        let search =
+            Search { store: self, cue, checked: &checked, space_key, basis, vector, degraded };
         let (mut width, mut repeats) = (1, 0);
         loop {
             let Attempt { mut answer, replaced, lost, more } = search.attempt(width);
@@ -85,20 +87,34 @@ impl Store {
         }
     }
 
-    /// The vector that a cue is compared by.
-    fn cue_vector(&self, cue: &Cue, dimension: Option<u32>) -> Option<Vec<f32>> {
+    /// The vector that a cue is compared by, or why there is none although there should be.
+    fn cue_vector(
+        &self,
+        space: &str,
+        cue: &Cue,
+        basis: &Basis,
+    ) -> std::result::Result<Option<Vec<f32>>, String> {
         if cue.weights.vector <= 0.0 {
-            return None;
+            return Ok(None);
         }
         if !cue.embedding.is_empty() {
-            return Some(cue.embedding.clone());
+            return Ok(Some(cue.embedding.clone()));
         }
         // Text says nothing about vectors whose model only their giver knows.
-        if dimension.is_some() {
-            return None;
+        let Some(text) = cue.text.as_deref().filter(|_| basis.source == Source::Made) else {
+            return Ok(None);
+        };
+        let shared = &self.inner.driver.shared;
+        if !basis.embeds {
+            let now = shared.embedding.model().map_or("none".into(), |model| format!("{model:?}"));
+            let model = basis.model.as_deref().unwrap_or_default();
+            return Err(format!(
+                "space {space:?} holds vectors of the model {model:?}, and the configured embedder \
+                 is {now}; configure {model:?} again, or embed the space anew with engram reembed"
+            ));
         }
-        let embedder = self.inner.driver.shared.options.embedder.as_ref()?;
-        embedder.embed(cue.text.as_deref()?)
+        let mut vectors = shared.embed(&[text], Purpose::Cue).map_err(|e| e.to_string())?;
+        Ok(vectors.pop().flatten())
     }
 }
 
@@ -108,9 +124,11 @@ struct Search<'a> {
     cue: &'a Cue,
     checked: &'a Checked,
     space_key: u64,
+    /// What the space's vectors are.
+    basis: Basis,
     vector: Option<Vec<f32>>,
-    /// Whether the space has vectors of its callers.
-    given: bool,
+    /// Why there is no vector to ask with, although there should be.
+    degraded: Option<String>,
 }
 
 /// An answer, and what was missed.
@@ -138,7 +156,7 @@ impl Search<'_> {
             self.candidates(ranked, width, &mut answer)
         };
         let mut reader = Reader { search: self, read: HashMap::new(), replaced: 0, lost: false };
-        if let Some(vector) = self.vector.as_ref().filter(|_| self.given) {
+        if let Some(vector) = self.vector.as_ref().filter(|_| self.basis.source == Source::Given) {
             reader.rescore(&mut found.candidates, vector, &mut answer.unreadable);
         }
         let now = Instant::from(self.store.env().clock.now());
@@ -162,30 +180,27 @@ impl Search<'_> {
         let shared = &self.store.inner.driver.shared;
         let query = cue.text.as_deref().filter(|_| cue.weights.text > 0.0).map(Query::parse);
         let depth = DEPTH_MIN.max(limit.saturating_mul(RESCORED_PER_ANSWER)).saturating_mul(width);
-        let ask = Ask {
-            text: query.as_ref(),
-            vector: self.vector.as_deref(),
-            source: if self.given { Source::Given } else { Source::Made },
-            ranked,
-            depth,
-        };
         let filter = filter(cue, self.checked);
+        let asks_vectors = ranked && cue.weights.vector > 0.0 && self.basis.source != Source::None;
         let (cell, pending) = shared.caught_up(self.space_key);
         answer.pending = pending;
+        answer.degraded.clone_from(&self.degraded);
         let mut found = cell.look(|index| {
-            let found = index.find(&ask, &filter);
-            answer.explained = cue.explain.then(|| Explained {
-                indexed: index.len(),
-                allowed: found.allowed,
-                vectors: found.vectors,
-                model: match index.source() {
-                    Source::None => None,
-                    Source::Given => Some("given".into()),
-                    Source::Made => shared.options.embedder.as_ref().map(|e| e.model().into()),
-                },
-                by_vector: found.by_vector,
-                by_text: found.by_text,
-            });
+            // Vectors of another basis than the cue's cannot be compared with it.
+            let same = index.is_empty() || *index.basis() == self.basis;
+            if !same && asks_vectors {
+                answer.degraded.get_or_insert_with(|| "the space is being embedded anew".into());
+            }
+            let vector = self.vector.as_deref().filter(|_| same);
+            let mut found =
+                index.find(&Ask { text: query.as_ref(), vector, ranked, depth }, &filter);
+            if answer.degraded.is_some() {
+                found.vectors = "unavailable";
+            }
+            if asks_vectors {
+                answer.unembedded = index.waiting_len() + index.refused_len();
+            }
+            answer.explained = cue.explain.then(|| explain(index, &found));
             found
         });
         if ranked {
@@ -312,15 +327,35 @@ fn is_range_of_time(cue: &Cue) -> bool {
         && min_confidence.is_none()
 }
 
-fn check_dimension(space: &str, cue: &Cue, dimension: Option<u32>) -> Result<()> {
+fn check_embedding(space: &str, cue: &Cue, basis: &Basis) -> Result<()> {
     let found = u32::try_from(cue.embedding.len()).unwrap_or(u32::MAX);
-    match dimension {
-        _ if found == 0 => Ok(()),
-        Some(expected) if expected != found => {
-            Err(Error::Dimension { space: space.to_owned(), expected, found })
-        }
-        Some(_) => Ok(()),
-        None => Err(Error::NoVectors { space: space.to_owned(), found }),
+    if found == 0 {
+        return Ok(());
+    }
+    if basis.dimension == 0 {
+        return Err(Error::NoVectors { space: space.to_owned(), found });
+    }
+    let definition = |dimension, model| Definition { dimension, model, made: false };
+    let fixed = definition(basis.dimension, basis.model.clone());
+    let model = cue.embedding_model.as_deref().map(Arc::from);
+    check_fits(space, &fixed, &definition(found, model))
+}
+
+/// How an answer was found.
+fn explain(index: &SpaceIndex, found: &Found) -> Explained {
+    let Basis { source, model, .. } = index.basis();
+    let model = match source {
+        Source::None => None,
+        Source::Given => Some("given".into()),
+        Source::Made => model.as_deref().map(str::to_owned),
+    };
+    Explained {
+        indexed: index.len(),
+        allowed: found.allowed,
+        vectors: found.vectors,
+        model: model.filter(|_| index.vectors().is_some()),
+        by_vector: found.by_vector,
+        by_text: found.by_text,
     }
 }
 

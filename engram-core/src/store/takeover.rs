@@ -219,6 +219,7 @@ impl Takeover<'_> {
             id: id.to_owned(),
             condition: Condition::Any,
             what: What::ForgetIfThere,
+            definition: None,
             payload_crc: frame::crc(&payload),
             payload,
         }

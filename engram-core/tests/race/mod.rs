@@ -13,6 +13,7 @@
 
 mod compaction_laws;
 mod failure_laws;
+mod recall_laws;
 pub mod world;
 
 use std::sync::{Arc, Mutex, OnceLock};

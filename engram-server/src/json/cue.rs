@@ -22,6 +22,7 @@ const CUE: Told = Told { name: "cue", wanted: "a JSON object, a cue" };
 enum Field {
     Text,
     Embedding,
+    EmbeddingModel,
     From,
     To,
     Where,
@@ -34,8 +35,8 @@ enum Field {
 }
 
 /// The fields of a cue, for messages.
-const KNOWN: &str = "one of text, embedding, from, to, where, who, metadata, min_confidence, \
-                     limit, weights, explain";
+const KNOWN: &str = "one of text, embedding, embedding_model, from, to, where, who, metadata, \
+                     min_confidence, limit, weights, explain";
 
 const fn told(name: &'static str, wanted: &'static str) -> Told {
     Told { name, wanted }
@@ -44,12 +45,13 @@ const fn told(name: &'static str, wanted: &'static str) -> Told {
 const TIME: &str = "an RFC 3339 time such as \"2026-01-31T12:00:00Z\"";
 
 /// Each field's name, and what its value may be.
-const FIELDS: [(Field, Told); 11] = [
+const FIELDS: [(Field, Told); 12] = [
     (Field::Text, told("text", "a string of 1 byte to 16 KiB")),
     (
         Field::Embedding,
         told("embedding", "a list of 1 to 4096 finite 32-bit floats, or their base64"),
     ),
+    (Field::EmbeddingModel, told("embedding_model", "a string of 1 to 256 bytes")),
     (Field::From, told("from", TIME)),
     (Field::To, told("to", TIME)),
     (Field::Where, told("where", "a string of at most 256 bytes")),
@@ -138,6 +140,7 @@ impl<'de> Visitor<'de> for CueSeed<'_> {
             match field {
                 Field::Text => cue.text = map.next_value()?,
                 Field::Embedding => cue.embedding = map.next_value_seed(EmbeddingSeed(fault))?,
+                Field::EmbeddingModel => cue.embedding_model = map.next_value()?,
                 Field::From => cue.from = map.next_value_seed(TimeSeed { fault, told })?,
                 Field::To => cue.to = map.next_value_seed(TimeSeed { fault, told })?,
                 Field::Where => cue.place = map.next_value()?,
@@ -215,12 +218,13 @@ mod tests {
 
     #[test]
     fn every_field_can_be_written() {
-        let text = r#"{"text":"te\u00e9","embedding":[1,-2.5],"from":"2026-01-31T13:00:00+01:00",
+        let text = r#"{"text":"te\u00e9","embedding":[1,-2.5],"embedding_model":"m","from":"2026-01-31T13:00:00+01:00",
             "to":"2026-02-01T00:00:00Z","where":"p","who":["a","b"],"metadata":{"k": [1 ,2]},
             "min_confidence":0.5,"limit":7,"weights":{"vector":2,"recency":0},"explain":true}"#;
         let expected = Cue {
             text: Some("teé".into()),
             embedding: vec![1.0, -2.5],
+            embedding_model: Some("m".into()),
             from: Some("2026-01-31T12:00:00Z".parse().unwrap()),
             to: Some("2026-02-01T00:00:00Z".parse().unwrap()),
             place: Some("p".into()),

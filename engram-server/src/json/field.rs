@@ -21,6 +21,7 @@ pub(super) enum Field {
     Where,
     Who,
     Embedding,
+    EmbeddingModel,
     Confidence,
     Metadata,
     Space,
@@ -37,6 +38,7 @@ impl Field {
             "where" => Self::Where,
             "who" => Self::Who,
             "embedding" => Self::Embedding,
+            "embedding_model" => Self::EmbeddingModel,
             "confidence" => Self::Confidence,
             "metadata" => Self::Metadata,
             "space" => Self::Space,
@@ -63,6 +65,7 @@ impl Field {
             Self::Where => "where",
             Self::Who => "who",
             Self::Embedding => "embedding",
+            Self::EmbeddingModel => "embedding_model",
             Self::Confidence => "confidence",
             Self::Metadata => "metadata",
             Self::Space => "space",
@@ -79,6 +82,7 @@ impl Field {
             Self::When => "an RFC 3339 time such as \"2026-01-31T12:00:00Z\"",
             Self::Where => "a string of at most 256 bytes",
             Self::Who => "a list of at most 64 strings",
+            Self::EmbeddingModel => "a string of 1 to 256 bytes, beside an embedding",
             Self::Embedding => "a list of 1 to 4096 finite 32-bit floats, or their base64",
             Self::Confidence => "a number from 0 to 1",
             Self::Metadata => "a JSON object of at most 64 KiB",
@@ -101,4 +105,4 @@ impl Field {
 
 /// The fields that a caller may write, for messages.
 pub(super) const WRITABLE: &str =
-    "one of id, what, when, where, who, embedding, confidence, metadata";
+    "one of id, what, when, where, who, embedding, embedding_model, confidence, metadata";

@@ -91,6 +91,7 @@ impl<'de> Visitor<'de> for EpisodeSeed<'_> {
                     draft.who = map.next_value_seed(WhoSeed { fault, told, one_alone: false })?;
                 }
                 Field::Embedding => draft.embedding = map.next_value_seed(EmbeddingSeed(fault))?,
+                Field::EmbeddingModel => draft.embedding_model = map.next_value()?,
                 Field::Confidence => draft.confidence = map.next_value()?,
                 Field::Metadata => {
                     let raw: Option<&RawValue> = map.next_value()?;

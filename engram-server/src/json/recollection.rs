@@ -37,6 +37,12 @@ pub fn write_recollection(
     if recollection.pending > 0 {
         write_member(out, "pending", &recollection.pending);
     }
+    if let Some(cause) = &recollection.degraded {
+        write_member(out, "degraded", cause);
+    }
+    if recollection.unembedded > 0 {
+        write_member(out, "unembedded", &recollection.unembedded);
+    }
     if let Some(explained) = &recollection.explained {
         write_member(out, "explain", &Search::from(explained));
     }
@@ -159,6 +165,8 @@ mod tests {
             ],
             unreadable: vec![Error::NoSuch { what: "s".into() }],
             pending: 2,
+            degraded: Some("down".into()),
+            unembedded: 4,
             explained: Some(Explained {
                 indexed: 9,
                 allowed: Some(3),
@@ -178,7 +186,7 @@ mod tests {
             r#""recency":0.004,"confidence":0.01}},"#,
             &format!("{{\"episode\":{episode},\"score\":0.47,\"why\":{{{by_text},"),
             r#""recency":0.0,"confidence":0.0}}],"took_ms":0.812,"#,
-            r#""unreadable":["s: not found"],"pending":2,"explain":{"indexed":9,"allowed":3,"#,
+            r#""unreadable":["s: not found"],"pending":2,"degraded":"down","unembedded":4,"explain":{"indexed":9,"allowed":3,"#,
             r#""vectors":"exact","model":"given","by_vector":1,"by_text":2}}"#,
         ];
         assert_eq!(printed(&recollection), expected.concat());

@@ -26,6 +26,7 @@ fn draft_of(episode: Episode) -> Draft {
         place: episode.place,
         who: episode.who,
         embedding: episode.embedding,
+        embedding_model: None,
         confidence: Some(episode.confidence),
         metadata: episode.metadata,
     }
@@ -49,6 +50,7 @@ prop_compose! {
             place: place.filter(|place| place.len() <= 256),
             who,
             embedding,
+            embedding_model: None,
             confidence,
             metadata: Some(format!("{{{spaces}\"a\":{spaces}1e3,\"a\":2}}")),
         }
@@ -79,7 +81,7 @@ proptest! {
 #[test]
 fn every_field_can_be_written() {
     let text = r#"{"id":"i","what":"w\u00e9","when":"2026-01-31T13:00:00+01:00","where":"p",
-        "who":["a","b"],"embedding":[1,-2.5,3e-1],"confidence":0.5,"metadata":{"k": [1 ,2]}}"#;
+        "who":["a","b"],"embedding":[1,-2.5,3e-1],"embedding_model":"m","confidence":0.5,"metadata":{"k": [1 ,2]}}"#;
     let draft = parse_draft(text.as_bytes()).unwrap();
     let expected = Draft {
         id: Some("i".into()),
@@ -88,6 +90,7 @@ fn every_field_can_be_written() {
         place: Some("p".into()),
         who: vec!["a".into(), "b".into()],
         embedding: vec![1.0, -2.5, 0.3],
+        embedding_model: Some("m".into()),
         confidence: Some(0.5),
         metadata: Some(r#"{"k": [1 ,2]}"#.into()),
     };
@@ -97,7 +100,7 @@ fn every_field_can_be_written() {
 #[test]
 fn null_means_left_out() {
     let text = r#"{"id":null,"what":"w","when":null,"where":null,"who":null,"embedding":null,
-        "confidence":null,"metadata":null}"#;
+        "embedding_model":null,"confidence":null,"metadata":null}"#;
     assert_eq!(parse_draft(text.as_bytes()).unwrap(), Draft::of("w"));
 }
 

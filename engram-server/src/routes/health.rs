@@ -54,10 +54,14 @@ pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Respo
 }
 
 fn figures_of_spaces(store: &Store) -> Vec<SpaceFigures> {
-    let figures = |space: SpaceInfo| SpaceFigures {
-        index_bytes: store.index_bytes(&space.name),
-        name: space.name,
-        episodes: space.episodes,
+    let figures = |space: SpaceInfo| {
+        let index = store.index_info(&space.name);
+        SpaceFigures {
+            name: space.name,
+            episodes: space.episodes,
+            index_bytes: index.bytes,
+            unembedded: index.unembedded,
+        }
     };
     store.spaces().into_iter().map(figures).collect()
 }

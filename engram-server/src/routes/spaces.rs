@@ -23,15 +23,27 @@ pub(super) async fn list(State(app): State<App>, query: Query) -> Result<Respons
         bytes: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         dimension: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        #[serde(skip_serializing_if = "is_zero")]
+        unembedded: u64,
     }
     query.done("no parameters")?;
-    let spaces = app.store()?.spaces().into_iter().map(|space| Space {
+    let store = app.store()?;
+    let spaces = store.spaces().into_iter().map(|space| Space {
+        unembedded: store.index_info(&space.name).unembedded,
         name: space.name,
         episodes: space.episodes,
         bytes: space.bytes,
         dimension: space.dimension,
+        model: space.model,
     });
     json(&Answer { spaces: spaces.collect() })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `DELETE /v1/spaces/{space}`: answers with how many episodes it forgot, by which LSN, and how

@@ -71,11 +71,12 @@ impl Shared {
         }
     }
 
-    /// Works off a portion of some feed, or links some vectors. Says whether there was anything.
+    /// Works off a portion of some feed, makes some vectors, or links some. Says whether there was
+    /// anything.
     pub(crate) fn index_some(&self) -> bool {
         match self.memory.look(crate::store::directory::Directory::hungry) {
             Some((space_key, _)) => self.work_off(&self.indexing.cell(space_key), false),
-            None => self.link_some(),
+            None => self.embed_near() || self.link_some(),
         }
     }
 
@@ -85,11 +86,18 @@ impl Shared {
         self.indexing.work.notify_all();
     }
 
-    pub(super) fn cells(&self) -> Vec<Arc<SpaceCell>> {
+    pub(crate) fn cells(&self) -> Vec<Arc<SpaceCell>> {
         let spaces = self.indexing.spaces.read().unwrap_or_else(PoisonError::into_inner);
         let mut cells: Vec<_> = spaces.values().map(Arc::clone).collect();
         cells.sort_by_key(|cell| cell.space_key);
         cells
+    }
+
+    /// Makes some of the vectors that wait for an embedder which answers at once: after a space was
+    /// given back to it. Says whether there were any.
+    fn embed_near(&self) -> bool {
+        let near = self.embedding.is_near();
+        near && self.cells().iter().any(|cell| self.embed_some(cell).unwrap_or(false))
     }
 
     /// Links some vectors of some space. Says whether there were any.

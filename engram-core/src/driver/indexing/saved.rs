@@ -5,9 +5,9 @@
 //! was forgotten can be read there; vectors of what was forgotten go with the next save.
 //!
 //! Layout, little-endian: magic (8), CRC-32C of all that follows (4), space key (8), source (1),
-//! length of the model's name (2), the name, slots (4), for each slot the LSN of its episode (8, 0
-//! for none) and a checksum of what its vector comes from (4), and the vectors with their graph as
-//! `Vectors::save` writes them.
+//! length of what says whose they are (2), that (a model's name, or since when callers give them),
+//! slots (4), for each slot the LSN of its episode (8, 0 for none) and a checksum of what its vector
+//! comes from (4), and the vectors with their graph as `Vectors::save` writes them.
 //!
 //! An LSN alone does not say whose a vector is: in a log that was taken back to an older copy, or
 //! whose unsynced end a crash took, the same numbers are given to other episodes.
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Shared, SpaceCell};
 use crate::disk::{read_file, write_file};
-use crate::index::space::{Source, SpaceIndex};
+use crate::index::space::{Basis, Source, SpaceIndex};
 use crate::index::vector::Vectors;
 use crate::sim::{Broken, broken};
 use crate::storage::wal::bytes::{take, u16_at, u32_at, u64_at};
@@ -32,6 +32,10 @@ const MAGIC: &[u8; 8] = b"ENGVEC2\n";
 const HEAD_BYTES: usize = 12;
 /// Of the owner of a slot.
 const OWNER_BYTES: usize = 12;
+
+/// Those of a far embedder are saved from the first one on; while more of a space are being made,
+/// after so many new ones.
+const FAR_VECTORS_MIN: u64 = 256;
 
 /// Vectors that were linked since, for which alone it is saved again.
 const LINKED_MIN: u64 = 10_000;
@@ -63,15 +67,9 @@ impl Shared {
                 return None;
             }
         };
-        let dimension = {
-            let mut dimension = None;
-            self.memory.look(|directory| dimension = directory.dimension(space_key));
-            dimension
-        };
-        let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
-        let wanted = if dimension.is_some() { (Source::Given, "") } else { (Source::Made, model) };
+        let basis = self.memory.look(|directory| self.basis(directory, space_key));
         let empty = SpaceIndex::new(self.indexing.scan_max);
-        let index = decode(&bytes, space_key, wanted, empty);
+        let index = decode(&bytes, space_key, basis, empty);
         if index.is_none() {
             tracing::info!(file = %path.display(), "saved vectors are damaged or of another kind; they are made again");
         }
@@ -114,6 +112,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Saves a space's vectors while more of them are being made, so that not all are asked for
+    /// again after a crash.
+    pub(crate) fn save_progress(&self, cell: &SpaceCell) {
+        if cell.look(SpaceIndex::waiting_len) == 0 {
+            return;
+        }
+        if let Err(e) = self.save_index(cell, false) {
+            tracing::debug!(cause = %e, "vectors could not be saved yet");
+        }
+    }
+
     fn save_index(&self, cell: &SpaceCell, closing: bool) -> std::io::Result<()> {
         // What room there is belongs to the log.
         if self.state() != WalState::Ready {
@@ -130,17 +139,24 @@ impl Shared {
                 linked: linked(&index),
             };
             let changed = now.changes.saturating_sub(saved.changes);
-            let enough = if closing { 1 } else { (index.len() as u64 / 20).max(1_000) };
+            // Fixed by configuration: they cost somebody's time, and money.
+            let dear = index.basis().source == Source::Made && index.basis().dimension > 0;
+            let all = index.len() as u64;
+            let enough = match (dear, index.waiting_len()) {
+                _ if closing => 1,
+                (true, 0) => (all / 1_000).max(1),
+                (true, _) => (all / 20).max(FAR_VECTORS_MIN),
+                (false, _) => (all / 20).max(1_000),
+            };
             let due = changed >= enough
                 || now.removals != saved.removals
                 || now.linked > saved.linked.saturating_add(LINKED_MIN);
             if !due {
                 return Ok(());
             }
-            let model = self.options.embedder.as_ref().map_or("", |embedder| embedder.model());
-            let least = self.env.scale.saved_vectors_min;
+            let least = if dear { 1 } else { self.env.scale.saved_vectors_min };
             let worth = index.vectors().is_some_and(|vectors| vectors.len() >= least);
-            (worth.then(|| encode(&index, cell.space_key, model)), now)
+            (worth.then(|| encode(&index, cell.space_key)), now)
         };
         match bytes {
             Some(bytes) => {
@@ -167,18 +183,19 @@ fn linked(index: &SpaceIndex) -> u64 {
     index.vectors().map_or(0, |vectors| (vectors.len() - vectors.unlinked_len()) as u64)
 }
 
-fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
-    let (source, model) = match index.source() {
-        Source::None => (0, ""),
-        Source::Made => (1, model),
-        Source::Given => (2, ""),
+fn encode(index: &SpaceIndex, space_key: u64) -> Vec<u8> {
+    let source = match index.basis().source {
+        Source::None => 0,
+        Source::Made => 1,
+        Source::Given => 2,
     };
+    let whose = index.basis().signature();
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&space_key.to_le_bytes());
     bytes.push(source);
-    bytes.extend_from_slice(&u16::try_from(model.len()).unwrap_or(u16::MAX).to_le_bytes());
-    bytes.extend_from_slice(model.as_bytes());
+    bytes.extend_from_slice(&u16::try_from(whose.len()).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend_from_slice(whose.as_bytes());
     let owners = index.owners();
     bytes.extend_from_slice(&u32::try_from(owners.len()).unwrap_or(u32::MAX).to_le_bytes());
     for (lsn, print) in owners {
@@ -202,12 +219,7 @@ fn encode(index: &SpaceIndex, space_key: u64, model: &str) -> Vec<u8> {
     bytes
 }
 
-fn decode(
-    bytes: &[u8],
-    space_key: u64,
-    wanted: (Source, &str),
-    empty: SpaceIndex,
-) -> Option<SpaceIndex> {
+fn decode(bytes: &[u8], space_key: u64, basis: Basis, empty: SpaceIndex) -> Option<SpaceIndex> {
     let mut rest = bytes;
     let head = take(&mut rest, HEAD_BYTES)?;
     let right = u32_at(head, MAGIC.len())? == crc(rest) || broken(Broken::SavedIndexUnchecked);
@@ -220,13 +232,16 @@ fn decode(
         2 => Source::Given,
         _ => return None,
     };
-    let model = take(&mut rest, usize::from(u16_at(fixed, 9)?))?;
-    if u64_at(fixed, 0)? != space_key || (source, model) != (wanted.0, wanted.1.as_bytes()) {
+    let whose = take(&mut rest, usize::from(u16_at(fixed, 9)?))?;
+    let known = source == basis.source && whose == basis.signature().as_bytes();
+    if u64_at(fixed, 0)? != space_key || !known {
         return None;
     }
     let slots = usize::try_from(u32_at(take(&mut rest, 4)?, 0)?).ok()?;
     let owners = take(&mut rest, slots.checked_mul(OWNER_BYTES)?)?.chunks_exact(OWNER_BYTES);
     let owners: Vec<(u64, u32)> =
         owners.filter_map(|owner| Some((u64_at(owner, 0)?, u32_at(owner, 8)?))).collect();
-    Some(empty.with_saved(Vectors::load(rest).ok()?, &owners, source))
+    let vectors = Vectors::load(rest).ok()?;
+    let fits = basis.dimension == 0 || basis.dimension as usize == vectors.dimension();
+    fits.then(|| empty.with_saved(vectors, &owners, basis))
 }

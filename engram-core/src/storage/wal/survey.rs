@@ -24,7 +24,7 @@ use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
 use crate::disk::{Entry, File, Open};
 use crate::error::{Error, Result};
-use crate::record::{self, Instant, Known, LegacyImported, Record};
+use crate::record::{self, Definition, Instant, Known, LegacyImported, Record};
 
 /// How far recovery is; any thread may look.
 #[derive(Debug, Default)]
@@ -311,7 +311,7 @@ struct Text {
 enum What {
     Remember { space: Text, id: Text, when: Instant, dimension: u32 },
     Forget { at: Option<Instant> },
-    SpaceDefined { space: Text, dimension: u32 },
+    SpaceDefined { space: Text, definition: Box<Definition> },
     ForgetSpace { at: Option<Instant>, space: Text },
     LegacyImported(Box<LegacyImported>),
     Mark,
@@ -338,8 +338,9 @@ impl Contents {
                 What::Remember { space, id: self.text(id), when, dimension }
             }
             Some(Known::Forget { at }) => What::Forget { at },
-            Some(Known::SpaceDefined { space, dimension }) => {
-                What::SpaceDefined { space: self.text(space), dimension }
+            Some(Known::SpaceDefined { space, definition }) => {
+                let definition = Box::new(definition.clone());
+                What::SpaceDefined { space: self.text(space), definition }
             }
             Some(Known::ForgetSpace { at, space }) => {
                 What::ForgetSpace { at, space: self.text(space) }
@@ -393,8 +394,8 @@ impl Contents {
                 dimension: *dimension,
             }),
             What::Forget { at } => Some(Known::Forget { at: *at }),
-            What::SpaceDefined { space, dimension } => {
-                Some(Known::SpaceDefined { space: self.get(*space), dimension: *dimension })
+            What::SpaceDefined { space, definition } => {
+                Some(Known::SpaceDefined { space: self.get(*space), definition })
             }
             What::ForgetSpace { at, space } => {
                 Some(Known::ForgetSpace { at: *at, space: self.get(*space) })

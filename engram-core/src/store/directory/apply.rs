@@ -2,7 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use super::{Directory, Entry, Floor, Orphans, Tomb, earliest, index};
-use crate::record::{Instant, Known};
+use crate::record::{Definition, Instant, Known};
 use crate::storage::wal::frame::Header;
 use crate::storage::wal::knowledge::{Applied, Place};
 
@@ -35,9 +35,10 @@ impl Directory {
         let (_, id, when, dimension) = understood.unwrap_or(unknown);
         if let Some(space) = self.spaces.get_mut(index(space))
             && dimension > 0
-            && space.dimension.is_none()
+            && space.definition.is_none()
         {
-            space.dimension = Some(dimension);
+            // Where the frame that defined it was lost.
+            space.definition = Some(Definition::given(dimension));
         }
         let mut entry = Entry {
             id: id.into(),
@@ -167,7 +168,7 @@ impl Directory {
                 dead_definition = space.defined.take();
             }
             if space.defined.is_none() {
-                space.dimension = None;
+                space.definition = None;
             }
             let older = space.physical;
             needed = older > 0;
@@ -208,7 +209,7 @@ impl Directory {
         header: &Header,
         place: Place,
         name: &str,
-        dimension: u32,
+        definition: &Definition,
     ) {
         let number = self.count_physical(header.space_key, name);
         if self.floor_over(header).is_some() {
@@ -221,7 +222,11 @@ impl Directory {
             Some((lsn, _)) if lsn >= header.lsn => Some(place),
             old => {
                 space.defined = Some((header.lsn, place));
-                space.dimension = Some(dimension);
+                space.definition = Some(definition.clone());
+                if self.feeding {
+                    space.feed.redefined();
+                    self.hungry.insert(number);
+                }
                 old.map(|(_, old_place)| old_place)
             }
         };

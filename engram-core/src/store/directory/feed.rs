@@ -11,6 +11,7 @@ pub(super) struct Feed {
     came: VecDeque<(u64, u64)>,
     gone: Vec<(u64, u64)>,
     replaced: Vec<(u64, u64)>,
+    redefined: bool,
 }
 
 impl Feed {
@@ -26,8 +27,12 @@ impl Feed {
         self.replaced.push((key, lsn));
     }
 
+    pub(super) fn redefined(&mut self) {
+        self.redefined = true;
+    }
+
     fn is_empty(&self) -> bool {
-        self.came.is_empty() && self.gone.is_empty() && self.replaced.is_empty()
+        self.came.is_empty() && self.gone.is_empty() && self.replaced.is_empty() && !self.redefined
     }
 }
 
@@ -40,15 +45,15 @@ pub struct Portion {
     pub gone: Vec<(u64, u64)>,
     /// Episodes whose next version came, now or later.
     pub replaced: Vec<(u64, u64)>,
-    /// The dimension of the space's embeddings.
-    pub dimension: Option<u32>,
+    /// Whether the space was defined anew.
+    pub redefined: bool,
 }
 
 impl Portion {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.came.is_empty() && self.gone.is_empty() && self.replaced.is_empty()
+        self.came.is_empty() && self.gone.is_empty() && self.replaced.is_empty() && !self.redefined
     }
 }
 
@@ -70,16 +75,17 @@ impl Directory {
         self.space(space_key).map_or(0, |space| space.feed.came.len())
     }
 
-    /// Takes all that went from a space, and at most `most` of what came.
+    /// Takes all that went from a space, and at most `most` of what came. With none of that the
+    /// space's new definition stays too.
     pub fn take_fed(&mut self, space_key: u64, most: usize) -> Portion {
         let Some(&number) = self.space_by_key.get(&space_key) else { return Portion::default() };
         let Some(space) = self.spaces.get_mut(index(number)) else { return Portion::default() };
-        let most = most.min(space.feed.came.len());
+        let came = most.min(space.feed.came.len());
         let portion = Portion {
-            came: space.feed.came.drain(..most).collect(),
+            came: space.feed.came.drain(..came).collect(),
             gone: std::mem::take(&mut space.feed.gone),
             replaced: std::mem::take(&mut space.feed.replaced),
-            dimension: space.dimension,
+            redefined: most > 0 && std::mem::take(&mut space.feed.redefined),
         };
         if space.feed.is_empty() {
             self.hungry.remove(&number);

@@ -22,8 +22,8 @@ impl Knowledge for Directory {
                 self.forget_space(header, place, at, space)
             }
             (Kind::FORGET_SPACE, _) => self.forget_space(header, place, None, ""),
-            (Kind::SPACE_DEFINED, Some(&Known::SpaceDefined { space, dimension })) => {
-                self.define_space(header, place, space, dimension);
+            (Kind::SPACE_DEFINED, Some(&Known::SpaceDefined { space, definition })) => {
+                self.define_space(header, place, space, definition);
                 Applied::default()
             }
             (Kind::LEGACY_IMPORTED, Some(Known::LegacyImported(file))) => {

@@ -184,7 +184,7 @@ fn answer(mood: Mood, texts: &[String]) -> (u16, &'static str, String) {
         Mood::Broken => return (500, "", problem("oh no")),
         Mood::Unauthorized => return (401, "", problem("bad key sk-very-secret")),
         Mood::Elsewhere => {
-            return (307, "location: http://127.0.0.1:1/v1/embeddings\r\n", "".into());
+            return (307, "location: http://127.0.0.1:1/v1/embeddings\r\n", String::new());
         }
         Mood::NotJson => return (200, "", "<html>".into()),
         Mood::Huge => return (200, "", " ".repeat(1 << 20)),

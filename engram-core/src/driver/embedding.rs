@@ -249,7 +249,7 @@ impl Shared {
         } else {
             0
         };
-        Figures { waiting: figures.waiting + coming, ..figures }
+        Figures { waiting: (figures.waiting + coming).min(episodes), ..figures }
     }
 
     /// Asks the embedder, unless it is better left alone.

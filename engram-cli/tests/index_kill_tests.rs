@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -176,7 +177,7 @@ fn killed_while_it_saves_its_indexes_a_server_recalls_the_same() {
     }
     println!("killed with half a file: {halves}, too late: {ended}");
     server.stop_cleanly();
-    assert_eq!(half_written(&data), [PathBuf::new(); 0], "litter");
+    assert_eq!(half_written(&data), Vec::<PathBuf>::new(), "litter");
     assert_eq!(files::below(&data.join("index")).len(), SPACES.len());
     compare(dir.path(), &data, "at the end").stop_cleanly();
 }
@@ -210,7 +211,7 @@ fn flipped_or_cut_indexes_change_no_answer_of_the_server() {
                     bytes[at..at + 512].copy_from_slice(&sector);
                 }
             }
-            told += &format!("{} at {at}, {} bytes; ", path.display(), bytes.len());
+            write!(told, "{} at {at}, {} bytes; ", path.display(), bytes.len()).unwrap();
             fs::write(path, bytes).unwrap();
         }
         let server = Live::start(dir.path(), &data, &[]);

@@ -166,7 +166,7 @@ impl World {
         }
         counted.done.store(change, Ordering::Release);
         let has = |change: u64, cue: Cue| {
-            let answer = self.ask(cue);
+            let answer = self.ask(&cue);
             let word = format!("{} ", word(writer, id, change));
             let found =
                 answer.episodes.iter().any(|one| one.stored.episode.what.starts_with(&word));
@@ -186,8 +186,8 @@ impl World {
         self.look(Some(writer), Cue { who: vec![name(writer)], ..Cue::default() });
     }
 
-    fn ask(&self, cue: Cue) -> Recollection {
-        let answer = self.store.recall("s", &cue).unwrap();
+    fn ask(&self, cue: &Cue) -> Recollection {
+        let answer = self.store.recall("s", cue).unwrap();
         assert!(answer.unreadable.is_empty(), "{:?}", answer.unreadable);
         self.recalls.fetch_add(1, Ordering::Relaxed);
         self.partial.fetch_add(u64::from(answer.pending > 0), Ordering::Relaxed);
@@ -203,7 +203,7 @@ impl World {
     fn look(&self, of: Option<usize>, cue: Cue) {
         let told = format!("{cue:?}");
         let before = self.counts(|counted| &counted.done);
-        let answer = self.ask(Cue { limit: Some(1000), ..cue });
+        let answer = self.ask(&Cue { limit: Some(1000), ..cue });
         let after = self.counts(|counted| &counted.begun);
         let mut given: BTreeMap<&str, &str> = BTreeMap::new();
         for one in &answer.episodes {
@@ -260,7 +260,9 @@ impl World {
             let ends: Vec<_> =
                 writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
             self.over.store(true, Ordering::Release);
-            ends.into_iter().for_each(|end| end.unwrap());
+            for end in ends {
+                end.unwrap();
+            }
         });
     }
 }

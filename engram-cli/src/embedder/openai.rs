@@ -185,14 +185,12 @@ impl Embedder for OpenAi {
 fn endpoint(url: &str) -> Outcome<String> {
     let wrong = |problem: &str| {
         Failure::usage(format!(
-            "--embedder-url: {problem}; say http://HOST:PORT/v1 (for example \
+            "--embedder-url: {problem}; say http://HOST:PORT/v1 or https://HOST/v1 (for example \
              http://127.0.0.1:11434/v1)"
         ))
     };
-    if url.starts_with("https://") {
-        return Err(wrong("https is not spoken here; put a proxy on this machine that does"));
-    }
-    let Some(rest) = url.strip_prefix("http://") else { return Err(wrong("no http URL")) };
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let Some(rest) = rest else { return Err(wrong("no http or https URL")) };
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
         // Not repeated: it may be a password.
@@ -240,14 +238,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_a_plain_http_url() {
+    fn an_endpoint_is_a_plain_url() {
+        let secure = "https://api.openai.com/v1";
+        assert_eq!(endpoint(secure).unwrap(), format!("{secure}/embeddings"));
         let whole = "http://127.0.0.1:11434/v1/embeddings";
         for url in ["http://127.0.0.1:11434/v1", "http://127.0.0.1:11434/v1/", whole] {
             assert_eq!(endpoint(url).unwrap(), whole);
         }
         for (url, said) in [
-            ("https://api.openai.com/v1", "https"),
-            ("api.openai.com", "no http URL"),
+            ("api.openai.com", "no http or https URL"),
+            ("https://", "no plain URL"),
             ("http://", "no plain URL"),
             ("http://a/v1?x=1", "no plain URL"),
             ("http://a b/v1", "no plain URL"),

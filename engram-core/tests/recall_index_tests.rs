@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -224,7 +225,7 @@ fn answers(image: &Image) -> String {
     {
         let answer = recall(&store, cue);
         assert!(answer.explained.as_ref().is_some_and(|explained| explained.indexed == 10));
-        told += &format!("{:?}\n", similarities(&answer));
+        writeln!(told, "{:?}", similarities(&answer)).unwrap();
     }
     told
 }
@@ -306,7 +307,7 @@ fn what_cannot_be_saved_leaves_no_half_file_behind() {
         store.stepper().save_indexes();
         let left =
             disk.image().into_keys().filter(|path| path.starts_with(Path::new(DIR).join("index")));
-        assert_eq!(left.collect::<Vec<_>>(), [PathBuf::new(); 0], "{op:?}");
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "{op:?}");
     }
     store.stepper().save_indexes();
     assert_eq!(saved(&disk.image()), file);
@@ -319,7 +320,7 @@ fn what_rounding_lets_through_does_not_starve_the_answer() {
     let disk = MemDisk::new();
     let store = open(&disk);
     let confident = |n: usize, confidence: f64| {
-        let when = Timestamp::from_second(n as i64).ok();
+        let when = Timestamp::from_second(i64::try_from(n).unwrap()).ok();
         let draft = draft(&format!("e{n}"), text(n));
         Ok(Draft { confidence: Some(confidence), when, ..draft })
     };

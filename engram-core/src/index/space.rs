@@ -13,7 +13,7 @@ use super::facets::Facets;
 use super::fuse::Candidate;
 use super::text::{Query, Texts};
 use super::top::Scored;
-use super::vector::Vectors;
+use super::vector::{BREADTH, Vectors};
 use crate::record::Instant;
 
 /// Whose vectors a space has.
@@ -300,7 +300,8 @@ impl SpaceIndex {
         if let Some((vector, vectors)) = ask.vector.zip(self.vectors.as_ref())
             && vectors.dimension() == vector.len()
         {
-            let near = vectors.nearest(vector, ask.depth, ask.depth, allowed.as_ref());
+            let breadth = ask.depth.max(BREADTH);
+            let near = vectors.nearest(vector, ask.depth, breadth, allowed.as_ref());
             found.by_vector = near.len();
             found.vectors = if vectors.walks() { "graph" } else { "exact" };
             for Scored { slot, score } in near {

@@ -144,7 +144,7 @@ impl Codes {
     /// The cosine of the query and each slot, into `scores`.
     pub(super) fn scores(&self, query: &Query, slots: &[u32], scores: &mut Vec<f32>) {
         scores.clear();
-        kernel::run(Scores { codes: self, query, slots, scores });
+        kernel::run(Scores { codes: self, query, slots, into: scores });
     }
 
     /// Whether a slot is at least as near to one of `others` as `score` says.
@@ -177,7 +177,7 @@ struct Scores<'a> {
     codes: &'a Codes,
     query: &'a Query,
     slots: &'a [u32],
-    scores: &'a mut Vec<f32>,
+    into: &'a mut Vec<f32>,
 }
 
 impl kernel::Work for Scores<'_> {
@@ -186,7 +186,7 @@ impl kernel::Work for Scores<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled per machine")]
     fn run<K: Kernel>(self, kernel: K) {
-        let Self { codes, query, slots, scores } = self;
+        let Self { codes, query, slots, into } = self;
         // Reads a little of each line first: then memory brings them all at once, and not one by
         // one.
         let (mut touched, mut scale) = (0, 0.0);
@@ -198,7 +198,7 @@ impl kernel::Work for Scores<'_> {
         }
         std::hint::black_box((touched, scale));
         for &slot in slots {
-            scores.push(codes.score(kernel, query, slot));
+            into.push(codes.score(kernel, query, slot));
         }
     }
 }

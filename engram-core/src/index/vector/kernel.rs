@@ -77,7 +77,6 @@ impl Kernel for Plain {
 #[cfg(target_arch = "x86_64")]
 impl Kernel for pulp::x86::V3 {
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "see the head of the file")]
     fn dot(self, query: &[Wide], row: &[Line]) -> i32 {
         use core::arch::x86_64::{__m128i, __m256i};
 

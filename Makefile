@@ -23,7 +23,7 @@ PRODUCT = --workspace --exclude engram-sim
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test index-kill-test recall-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
-	chitchat eval eval-chats embedder-table clean need-rust
+	bench-recall chitchat eval eval-chats embedder-table clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -160,6 +160,17 @@ bench: need-rust ## measure everything against the limit, up to 4 GB of log (a q
 bench-quick: need-rust ## the same with small logs (under 5 minutes)
 	$(CARGO) build --release --locked -p engram-cli -p engram-bench
 	"$(TARGET)/release/engram-bench" --quick
+
+RECALL = target/bench-recall
+bench-recall: need-rust ## recall beside PyPI's indexes and stores, and under load (QUICK=1, ONLY=small,load)
+	@command -v python3 >/dev/null && command -v c++ >/dev/null || { \
+		echo "python3 or a C++ compiler is missing (hnswlib is built): apt-get install python3 python3-dev python3-pip python3-venv g++" >&2; exit 1; }
+	$(CARGO) build --release --locked -p engram-cli
+	$(CARGO) build --release --locked -p engram-bench --example vector_worker --example recall_load
+	test -x $(RECALL)/venv/bin/python || python3 -m venv $(RECALL)/venv
+	$(RECALL)/venv/bin/python -m pip install --quiet -r scripts/bench_recall/requirements.txt
+	env -u OPENBLAS_NUM_THREADS -u OPENBLAS_CORETYPE $(RECALL)/venv/bin/python \
+		scripts/bench_recall/run.py --bin "$(TARGET)/release" $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 EVAL = $(CARGO) run --release --locked -p engram-bench --example eval -- $(if $(DISTRACTORS),--beside $(DISTRACTORS))
 eval: need-rust ## how well recall answers: words, vectors, hybrid (SET=folder DISTRACTORS=import.jsonl)

@@ -15,7 +15,7 @@ use super::facets::Facets;
 use super::fuse::Candidate;
 use super::text::{Query, Texts};
 use super::top::Scored;
-use super::vector::{SCAN_VECTORS_MAX, Vectors};
+use super::vector::{BREADTH, SCAN_VECTORS_MAX, Vectors};
 use crate::record::Instant;
 use crate::sim::{Broken, broken};
 
@@ -491,7 +491,7 @@ impl SpaceIndex {
         let vector = vector.filter(|(vector, vectors)| vectors.dimension() == vector.len());
         let near = vector.map_or_else(Vec::new, |(vector, vectors)| {
             found.vectors = if vectors.walks() { "graph" } else { "exact" };
-            vectors.nearest(vector, ask.depth, ask.depth, allowed.as_ref())
+            vectors.nearest(vector, ask.depth, ask.depth.max(BREADTH), allowed.as_ref())
         });
         let matching = ask.text.map_or_else(Vec::new, |query| {
             found.text_whole = self.texts.whole(query);

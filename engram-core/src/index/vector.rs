@@ -7,6 +7,7 @@
 
 mod codes;
 mod graph;
+mod kernel;
 mod rows;
 mod saved;
 mod visited;
@@ -25,7 +26,7 @@ use crate::index::top::{Scored, Top};
 pub const SCAN_VECTORS_MAX: usize = 100_000;
 
 /// How widely the graph is searched unless told otherwise.
-pub const BREADTH: usize = 128;
+pub const BREADTH: usize = 256;
 
 /// Nodes that a walk looks at, for each that it is wide; where a filter is, a visit also costs more
 /// than a step of a scan. Decides from when on a filter is too rare to walk.

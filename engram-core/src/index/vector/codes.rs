@@ -1,14 +1,12 @@
 //! Vectors as eight-bit integers with a scale each, and the kernel that compares them.
 //!
 //! A vector is normalised, then its largest component becomes 127. A query keeps sixteen bits,
-//! which costs nothing: the machine multiplies in sixteen bits anyway. Loops are written plainly
-//! and compiled once for each kind of processor by `pulp`, which looks at run time which one it is.
+//! which costs nothing: the machine multiplies in sixteen bits anyway. Rows end in zeros up to a
+//! whole line.
 
+use super::kernel::{self, Kernel, LINE, Line, Wide};
 use super::rows::Rows;
 use crate::index::bits::Bits;
-
-/// What memory gives at a time.
-const LINE_BYTES: usize = 64;
 
 /// The largest code.
 const CODE_MAX: f64 = 127.0;
@@ -19,7 +17,7 @@ pub const DIMENSION_MAX: usize = 16_384;
 /// A vector to compare others with.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Query {
-    codes: Vec<i16>,
+    codes: Vec<Wide>,
     scale: f32,
 }
 
@@ -30,10 +28,11 @@ impl Query {
         let dimension = u32::try_from(vector.len()).unwrap_or(u32::MAX).max(1);
         let most = f64::from(i16::MAX)
             .min((f64::from(i32::MAX) / CODE_MAX / f64::from(dimension)).floor());
-        let mut codes = vec![0; vector.len()];
+        let mut codes = vec![[0; LINE]; vector.len().div_ceil(LINE)];
+        let places = codes.as_flattened_mut();
         let scale = quantise(vector, most, |at, code| {
             #[expect(clippy::cast_possible_truncation, reason = "at most i16::MAX, see above")]
-            if let Some(place) = codes.get_mut(at) {
+            if let Some(place) = places.get_mut(at) {
                 *place = code as i16;
             }
         });
@@ -58,7 +57,7 @@ fn quantise(vector: &[f32], most: f64, mut put: impl FnMut(usize, f64)) -> f32 {
 #[derive(Debug, Clone)]
 pub(super) struct Codes {
     pub(super) dimension: usize,
-    rows: Rows<i8>,
+    rows: Rows<Line>,
     scales: Vec<f32>,
     /// Which slots have a vector.
     pub(super) present: Bits,
@@ -70,7 +69,7 @@ impl Codes {
     pub(super) fn new(dimension: usize) -> Self {
         Self {
             dimension,
-            rows: Rows::new(dimension, 0),
+            rows: Rows::new(dimension.div_ceil(LINE), Line([0; LINE])),
             scales: Vec::new(),
             present: Bits::default(),
             versions: Vec::new(),
@@ -83,8 +82,8 @@ impl Codes {
         let row = self.rows.row_mut(slot);
         let scale = quantise(vector, CODE_MAX, |at, code| {
             #[expect(clippy::cast_possible_truncation, reason = "at most 127")]
-            if let Some(place) = row.get_mut(at) {
-                *place = code as i8;
+            if let Some(line) = row.get_mut(at / LINE) {
+                line.0[at % LINE] = code as i8;
             }
         });
         self.keep(slot, scale);
@@ -93,7 +92,8 @@ impl Codes {
     /// Keeps a vector as it was saved.
     pub(super) fn restore(&mut self, slot: u32, scale: f32, codes: impl Iterator<Item = i8>) {
         self.make_room(slot);
-        for (place, code) in self.rows.row_mut(slot).iter_mut().zip(codes) {
+        let places = self.rows.row_mut(slot).iter_mut().flat_map(|line| &mut line.0);
+        for (place, code) in places.zip(codes) {
             *place = code;
         }
         self.keep(slot, scale);
@@ -130,46 +130,26 @@ impl Codes {
         self.versions.get(slot as usize).copied().unwrap_or_default()
     }
 
-    /// A slot's codes and what one is worth.
-    pub(super) fn saved(&self, slot: u32) -> (&[i8], f32) {
+    /// A slot's codes, with the zeros after them, and what one is worth.
+    pub(super) fn saved(&self, slot: u32) -> (&[Line], f32) {
         (self.rows.row(slot), self.scale(slot))
     }
 
     /// A slot's vector as a query.
     pub(super) fn query(&self, slot: u32) -> Query {
-        let codes = self.rows.row(slot).iter().map(|&code| i16::from(code)).collect();
+        let codes = self.rows.row(slot).iter().map(|line| line.0.map(i16::from)).collect();
         Query { codes, scale: self.scale(slot) }
     }
 
     /// The cosine of the query and each slot, into `scores`.
     pub(super) fn scores(&self, query: &Query, slots: &[u32], scores: &mut Vec<f32>) {
         scores.clear();
-        // Reads a byte of each line first: then memory brings them all at once, and not one by one.
-        let touched = slots.iter().flat_map(|&slot| self.rows.row(slot).iter().step_by(LINE_BYTES));
-        std::hint::black_box(touched.fold(0, |sum: i8, &code| sum ^ code));
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for &slot in slots {
-                    scores.push(self.score(query, slot));
-                }
-            },
-        );
+        kernel::run(Scores { codes: self, query, slots, into: scores });
     }
 
     /// Whether a slot is at least as near to one of `others` as `score` says.
     pub(super) fn is_near_one(&self, slot: u32, others: &[Query], score: f32) -> bool {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for other in others {
-                    if self.score(other, slot) >= score {
-                        return true;
-                    }
-                }
-                false
-            },
-        )
+        kernel::run(IsNearOne { codes: self, slot, others, score })
     }
 
     /// The memory it takes.
@@ -177,39 +157,71 @@ impl Codes {
         self.rows.bytes() + self.scales.capacity() * 4 + self.versions.capacity() * 4
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of what is compiled per machine")]
     fn scale(&self, slot: u32) -> f32 {
         self.scales.get(slot as usize).copied().unwrap_or_default()
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "part of the kernels that are compiled per machine")]
-    fn score(&self, query: &Query, slot: u32) -> f32 {
-        let scale = self.scales.get(slot as usize).copied().unwrap_or_default();
+    #[expect(clippy::inline_always, reason = "part of what is compiled per machine")]
+    fn score<K: Kernel>(&self, kernel: K, query: &Query, slot: u32) -> f32 {
         #[expect(clippy::cast_precision_loss, reason = "the codes are rounded more than this")]
-        let dot = dot(&query.codes, self.rows.row(slot)) as f32;
+        let dot = kernel.dot(&query.codes, self.rows.row(slot)) as f32;
         // In this order the cosine of two slots is the same from either side.
-        dot * (query.scale * scale)
+        dot * (query.scale * self.scale(slot))
     }
 }
 
-/// Components that the kernel takes at a time.
-const LANES: usize = 32;
+struct Scores<'a> {
+    codes: &'a Codes,
+    query: &'a Query,
+    slots: &'a [u32],
+    into: &'a mut Vec<f32>,
+}
 
-/// The sum of products. It stays within 32 bits, see [`Query::new`]. Loops and no adapters: what is
-/// not inlined is not compiled for the machine at hand.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "the kernel that is compiled per machine")]
-fn dot(query: &[i16], codes: &[i8]) -> i32 {
-    let (wide, rest) = query.as_chunks::<LANES>();
-    let (narrow, others) = codes.as_chunks::<LANES>();
-    let mut sum: i32 = 0;
-    for (a, b) in wide.iter().zip(narrow) {
-        for (&a, &b) in a.iter().zip(b) {
-            sum = sum.wrapping_add(i32::from(a).wrapping_mul(i32::from(b)));
+impl kernel::Work for Scores<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled per machine")]
+    fn run<K: Kernel>(self, kernel: K) {
+        let Self { codes, query, slots, into } = self;
+        // Reads a little of each line first: then memory brings them all at once, and not one by
+        // one.
+        let (mut touched, mut scale) = (0, 0.0);
+        for &slot in slots {
+            scale += codes.scale(slot);
+            for line in codes.rows.row(slot) {
+                touched ^= line.0[0];
+            }
+        }
+        std::hint::black_box((touched, scale));
+        for &slot in slots {
+            into.push(codes.score(kernel, query, slot));
         }
     }
-    for (&a, &b) in rest.iter().zip(others) {
-        sum = sum.wrapping_add(i32::from(a).wrapping_mul(i32::from(b)));
+}
+
+struct IsNearOne<'a> {
+    codes: &'a Codes,
+    slot: u32,
+    others: &'a [Query],
+    score: f32,
+}
+
+impl kernel::Work for IsNearOne<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled per machine")]
+    fn run<K: Kernel>(self, kernel: K) -> bool {
+        let Self { codes, slot, others, score } = self;
+        for other in others {
+            if codes.score(kernel, other, slot) >= score {
+                return true;
+            }
+        }
+        false
     }
-    sum
 }

@@ -40,11 +40,16 @@ pub struct Links {
     levels: Vec<Vec<u32>>,
 }
 
+/// The links of one node on the lowest level: two whole lines of memory.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Row([u32; LINKS_LOWEST]);
+
 /// Who is linked with whom.
 #[derive(Debug, Clone)]
 pub(super) struct Graph {
     /// The links of the lowest level; the rest of a row is [`NONE`].
-    lowest: Rows<u32>,
+    lowest: Rows<Row>,
     /// The links above it, of nodes that reach so high: [`LINKS`] for each level.
     upper: BTreeMap<u32, Vec<u32>>,
     /// Which slots are in the graph.
@@ -73,7 +78,7 @@ pub(super) fn level(slot: u32) -> usize {
 impl Graph {
     pub(super) fn new() -> Self {
         Self {
-            lowest: Rows::new(LINKS_LOWEST, NONE),
+            lowest: Rows::new(1, Row([NONE; LINKS_LOWEST])),
             upper: BTreeMap::new(),
             linked: Bits::default(),
             twins: BTreeMap::new(),
@@ -93,7 +98,7 @@ impl Graph {
     /// A node's row of one level, with its [`NONE`]s.
     pub(super) fn row(&self, slot: u32, level: usize) -> &[u32] {
         if level == 0 {
-            return self.lowest.row(slot);
+            return self.lowest.row(slot).first().map_or(&[], |row| &row.0);
         }
         let at = (level - 1) * LINKS;
         self.upper.get(&slot).and_then(|links| links.get(at..at + LINKS)).unwrap_or_default()
@@ -101,7 +106,7 @@ impl Graph {
 
     pub(super) fn row_mut(&mut self, slot: u32, level: usize) -> &mut [u32] {
         if level == 0 {
-            return self.lowest.row_mut(slot);
+            return self.lowest.row_mut(slot).first_mut().map_or(&mut [], |row| &mut row.0);
         }
         let at = (level - 1) * LINKS;
         let links = self.upper.get_mut(&slot).and_then(|links| links.get_mut(at..at + LINKS));
@@ -183,13 +188,15 @@ impl Graph {
                 break;
             }
             near.clear();
-            near.extend(self.neighbours(from.slot, level).filter(|&slot| visited.insert(slot)));
+            let row = self.row(from.slot, level).iter().copied().take_while(|&one| one != NONE);
+            near.extend(row.filter(|&one| visited.insert(one) && self.linked.contains(one)));
             codes.scores(query, &near, &mut scores);
             for (&slot, &score) in near.iter().zip(&scores) {
                 if best.bar().is_none_or(|bar| score > bar) {
-                    let one = Scored { score, slot };
-                    next.push(one);
-                    self.offer(one, &may, &mut best);
+                    // Its links are wanted soon: memory brings them meanwhile.
+                    std::hint::black_box(self.row(slot, level).first());
+                    next.push(Scored { score, slot });
+                    self.offer(Scored { score, slot }, &may, &mut best);
                 }
             }
             if visited.len() > visits_max {

@@ -129,7 +129,8 @@ impl Vectors {
             row.clear();
             row.extend(slot.to_le_bytes());
             row.extend(scale.to_le_bytes());
-            row.extend(vector.iter().map(|code| code.cast_unsigned()));
+            let vector = vector.iter().flat_map(|line| line.0).take(codes.dimension);
+            row.extend(vector.map(i8::cast_unsigned));
             out.put(&row)?;
         }
         for slot in graph.linked.iter() {

@@ -142,9 +142,10 @@ fn after_any_changes_recall_holds_and_what_was_removed_never_shows() {
 #[test]
 fn a_removed_vector_leaves_no_bytes() {
     let (mut vectors, _) = walked(200);
-    assert!(vectors.codes.saved(77).0.iter().any(|&code| code != 0));
+    assert!(vectors.codes.saved(77).0.iter().any(|line| line.0 != [0; 64]));
     assert!(vectors.remove(77) && !vectors.remove(77) && !vectors.contains(77));
-    assert_eq!(vectors.codes.saved(77), (&[0; DIMENSION][..], 0.0));
+    let (codes, scale) = vectors.codes.saved(77);
+    assert!(codes.iter().all(|line| line.0 == [0; 64]) && scale == 0.0);
     assert!(vectors.graph.row(77, 0).iter().all(|&link| link == graph::NONE));
 }
 
@@ -246,8 +247,8 @@ fn many_of_the_same_do_not_hide_the_others() {
     }
     link_all(&mut vectors);
     let found = (0..500).chain(1500..2000).filter(|&slot| {
-        let codes = vectors.codes.saved(slot).0;
-        let query: Vec<f32> = codes.iter().map(|&code| f32::from(code)).collect();
+        let codes = vectors.codes.saved(slot).0.iter().flat_map(|line| line.0);
+        let query: Vec<f32> = codes.take(DIMENSION).map(f32::from).collect();
         vectors.nearest(&query, 1, BREADTH, None)[0].score > 0.99
     });
     let found = found.count();

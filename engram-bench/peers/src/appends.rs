@@ -28,15 +28,15 @@ const PEERS: [&str; 6] = ["sqlite", "redb", "fjall", "raft-engine", "okaywal", "
 
 /// Measures with records of one size.
 pub(crate) fn run(plan: &Plan, record_bytes: usize) -> Outcome<Results> {
-    let writers: &[usize] =
-        if plan.quick { &[1, 8, 32, 128] } else { &[1, 2, 4, 8, 16, 32, 64, 128] };
+    let writers: &[usize] = if plan.quick { &[1, 32, 128] } else { &[1, 2, 4, 8, 16, 32, 64, 128] };
     let (mut singles, mut batches) = (Matrix::default(), Matrix::default());
     let mut report = Report::default();
     let mut field = Field::open(plan, record_bytes, &mut report)?;
     for writers in writers {
         field.singles(plan, *writers, &mut singles)?;
     }
-    for batch in [10, 100] {
+    let sizes: &[usize] = if plan.quick { &[100] } else { &[10, 100] };
+    for batch in sizes.iter().copied() {
         field.batches(plan, batch, &mut batches)?;
     }
     drop(field);

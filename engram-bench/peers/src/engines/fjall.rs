@@ -41,6 +41,13 @@ impl Engine for Fjall {
         Ok(batch.commit()?)
     }
 
+    fn fill(&self, numbers: Range<u64>, record: &str) -> Outcome<()> {
+        for number in numbers {
+            self.episodes.insert(key(number), record)?;
+        }
+        Ok(self.database.persist(PersistMode::SyncData)?)
+    }
+
     fn read(&self, number: u64) -> Outcome<Option<usize>> {
         Ok(self.episodes.get(key(number))?.map(|value| value.len()))
     }

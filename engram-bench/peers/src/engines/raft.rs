@@ -55,7 +55,7 @@ pub(super) fn open(dir: &Path, setup: Setup) -> Outcome<Box<dyn Engine>> {
 
 impl Raft {
     /// Appends `count` entries to the region of one writer.
-    fn write(&self, writer: usize, count: u64, record: &str) -> Outcome<()> {
+    fn write(&self, writer: usize, count: u64, record: &str, is_synced: bool) -> Outcome<()> {
         let last = self.last.get(writer).ok_or("a writer too many")?;
         let before = last.load(Ordering::Relaxed);
         let entry = |index: u64| {
@@ -67,7 +67,7 @@ impl Raft {
         let entries: Vec<_> = (before + 1..=before + count).map(entry).collect();
         let mut batch = LogBatch::with_capacity(entries.len());
         batch.add_entries::<Entries>(writer as u64 + 1, &entries)?;
-        self.log.write(&mut batch, true)?;
+        self.log.write(&mut batch, is_synced)?;
         last.store(before + count, Ordering::Relaxed);
         Ok(())
     }
@@ -75,11 +75,18 @@ impl Raft {
 
 impl Engine for Raft {
     fn append(&self, writer: usize, _: u64, record: &str) -> Outcome<()> {
-        self.write(writer, 1, record)
+        self.write(writer, 1, record, true)
     }
 
     fn append_batch(&self, numbers: Range<u64>, record: &str) -> Outcome<()> {
-        self.write(self.last.len() - 1, numbers.end - numbers.start, record)
+        self.write(self.last.len() - 1, numbers.end - numbers.start, record, true)
+    }
+
+    fn fill(&self, numbers: Range<u64>, record: &str) -> Outcome<()> {
+        for _ in numbers {
+            self.write(self.last.len() - 1, 1, record, false)?;
+        }
+        Ok(self.log.sync()?)
     }
 
     /// Numbers here are indexes of the region of batches.

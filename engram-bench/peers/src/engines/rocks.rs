@@ -35,7 +35,7 @@ impl Engine for Rocks {
         for number in numbers {
             batch.put(key(number), record);
         }
-        Ok(self.database.write_opt(&batch, &self.synced)?)
+        Ok(self.database.write_opt(batch, &self.synced)?)
     }
 
     fn read(&self, number: u64) -> Outcome<Option<usize>> {

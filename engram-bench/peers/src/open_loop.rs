@@ -52,9 +52,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     for missing in missing {
         report.note(missing);
     }
+    let saturations = saturations(plan, &running, &record)?;
     let mut sides = Vec::new();
-    for server in running {
-        let saturation = saturation(plan, &server, &record)?;
+    for (server, saturation) in running.into_iter().zip(saturations) {
         let clients = server.clients(CONNECTIONS, &record)?;
         sides.push(Side { server, clients, saturation, rates: BTreeMap::new() });
     }
@@ -87,16 +87,23 @@ fn disk_p99(disk: &mut Written) -> Outcome<f64> {
     Ok(quantile(&latencies, 0.99).ok_or("no sync was observed")?)
 }
 
-/// The median rate of a closed loop.
-fn saturation(plan: &Plan, server: &Running, record: &str) -> Outcome<f64> {
+/// The median rate of each in a closed loop. They take turns here too: the machine's drift must not
+/// be one server's alone.
+fn saturations(plan: &Plan, running: &[Running], record: &str) -> Outcome<Vec<f64>> {
     const APART: u64 = 1_000_000_000_000;
-    let mut clients = server.clients(CLIENTS, record)?.numbered_from(APART);
-    let mut rates = Vec::new();
+    let connect = |server: &Running| -> Outcome<(Clients, Vec<f64>)> {
+        Ok((server.clients(CLIENTS, record)?.numbered_from(APART), Vec::new()))
+    };
+    let mut sides = running.iter().map(connect).collect::<Outcome<Vec<_>>>()?;
     for _ in 0..plan.rounds() {
-        rates.push(clients.slice(plan.slice())?.rate);
-        quiet::wait(&server.process())?;
+        for (server, (clients, rates)) in running.iter().zip(&mut sides) {
+            rates.push(clients.slice(plan.slice())?.rate);
+            quiet::wait(&server.process())?;
+        }
     }
-    Ok(Spread::of(&rates).ok_or("no rate was observed")?.median)
+    let median =
+        |(_, rates): (_, Vec<f64>)| Ok(Spread::of(&rates).ok_or("no rate was observed")?.median);
+    sides.into_iter().map(median).collect()
 }
 
 impl Side {

@@ -26,7 +26,7 @@ PRODUCT = --workspace --exclude engram-sim
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick peers-check \
-	chitchat eval embedder-table clean need-rust
+	allocations chitchat eval embedder-table clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -167,6 +167,9 @@ bench: need-rust ## measure everything, beside the limit and beside peers (most 
 
 bench-quick: need-rust ## the same with small logs and fewer points (minutes)
 	$(call run-bench,--quick)
+
+allocations: need-rust ## how many allocations one remember makes in the library
+	$(CARGO) run $(PEERS) --release --locked --target-dir "$(TARGET)" --example allocations
 
 eval: need-rust ## how well recall answers: words, vectors, hybrid (SET=folder DISTRACTORS=import.jsonl)
 	$(CARGO) run --release --locked -p engram-bench --example eval -- $(or $(SET),engram-bench/eval) $(DISTRACTORS)

@@ -17,13 +17,16 @@ TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --format-version 1 -
 # The threads and locks of this build are shuttle's: only these tests can run with it.
 RACE_TESTS = $(CARGO) test --locked -p engram-core --features shuttle --test race_tests
 
+# What Engram is measured beside: a workspace of its own, in the same place of what is built.
+PEERS = --manifest-path engram-bench/peers/Cargo.toml
+
 # The simulator switches on a feature of the engine that the product never has.
 PRODUCT = --workspace --exclude engram-sim
 
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test index-kill-test recall-test strace-test crowd-test soak race sim sim-small sim-gate
-.PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick \
-	bench-recall chitchat eval eval-chats embedder-table clean need-rust
+.PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick peers-check \
+	allocations bench-recall chitchat eval eval-chats embedder-table clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -84,15 +87,22 @@ quality: fmt-check clippy test sim-gate doc licences ## every check that a chang
 
 fmt: need-rust ## format everything
 	$(CARGO) fmt --all
+	$(CARGO) fmt $(PEERS)
 
 fmt-check: need-rust
 	@$(call need-component,fmt,rustfmt)
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt $(PEERS) -- --check
 
 clippy: need-rust ## lints, warnings denied
 	@$(call need-component,clippy,clippy)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p engram-core --features shuttle --test race_tests -- -D warnings
+
+peers-check: need-rust ## lints and tests of the benchmark beside peers (not in the gate: its build is long)
+	@$(call need-component,clippy,clippy)
+	$(CARGO) clippy $(PEERS) --all-targets --locked --target-dir "$(TARGET)" -- -D warnings
+	$(CARGO) test $(PEERS) --locked --target-dir "$(TARGET)"
 
 doc: need-rust ## the API's documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
@@ -153,13 +163,22 @@ coverage: need-rust ## what the engine's tests reach of the log's pure files; fa
 	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3" >&2; exit 1; }
 	CARGO=$(CARGO) scripts/coverage.py
 
-bench: need-rust ## measure everything against the limit, up to 4 GB of log (a quarter of an hour)
-	$(CARGO) build --release --locked -p engram-cli -p engram-bench
-	"$(TARGET)/release/engram-bench"
+# $(call run-bench,ARGUMENTS): Engram against its limits, then beside its peers. The second goes on where
+# the first could not measure something, and the worse end is the end of both. FEATURES=rocksdb adds it.
+define run-bench
+$(CARGO) build --release --locked -p engram-cli -p engram-bench
+$(CARGO) build $(PEERS) --release --locked --target-dir "$(TARGET)" $(if $(FEATURES),--features $(FEATURES))
+end=0; "$(TARGET)/release/engram-bench" $(1) || end=$$?; "$(TARGET)/release/engram-peers" $(1) || end=$$?; exit $$end
+endef
 
-bench-quick: need-rust ## the same with small logs (under 5 minutes)
-	$(CARGO) build --release --locked -p engram-cli -p engram-bench
-	"$(TARGET)/release/engram-bench" --quick
+bench: need-rust ## measure everything, beside the limit and beside peers (most of an hour; FEATURES=rocksdb)
+	$(call run-bench)
+
+bench-quick: need-rust ## the same with small logs and fewer points (minutes)
+	$(call run-bench,--quick)
+
+allocations: need-rust ## how many allocations one remember makes in the library
+	$(CARGO) run $(PEERS) --release --locked --target-dir "$(TARGET)" --example allocations
 
 RECALL = target/bench-recall
 bench-recall: need-rust ## recall beside PyPI's indexes and stores, and under load (QUICK=1, ONLY=small,load)

@@ -8,7 +8,7 @@
 //! be measured, not in memory. The table goes to stdout, JSON to `target/bench/`.
 //!
 //! What is compared takes turns in slices of at most a second; see [`stats`]. Deliberately
-//! absent: plots and peers, which are a later step, and any timing inside of tests.
+//! absent: peers, which have a program of their own (`peers/`), and any timing inside of tests.
 
 use std::error::Error;
 use std::io::Write;

@@ -144,7 +144,7 @@ impl Report {
     }
 
     /// Everything, with the machine and the mode beside it.
-    fn json(&self, quick: bool) -> Value {
+    pub(crate) fn json(&self, quick: bool) -> Value {
         let rows: Vec<Value> = self
             .rows
             .iter()
@@ -199,7 +199,7 @@ fn machine() -> Value {
 }
 
 /// A number with about four digits, in thousands, millions or billions where it is large.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e9 => format!("{:.2} G", value / 1e9),
         size if size >= 1e6 => format!("{:.2} M", value / 1e6),

@@ -36,10 +36,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port, and waits until it is ready.
     pub(crate) fn start(data: &Path) -> Outcome<Self> {
+        Self::start_with(data, &[])
+    }
+
+    /// [`Server::start`] with more arguments.
+    pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Outcome<Self> {
         let begin = Instant::now();
         let mut child = Command::new(binary()?)
             .args(["start", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -143,6 +143,8 @@ fn members() -> Vec<String> {
         .filter(is_member)
         .map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
         .collect();
+    // A workspace of its own, in the same house.
+    members.push("engram-bench/peers".into());
     members.sort();
     assert!(members.iter().any(|member| member == "engram-core"), "{members:?}");
     members

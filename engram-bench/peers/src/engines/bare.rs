@@ -1,0 +1,118 @@
+//! The disk without an engine: the limit, and the plain append.
+
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Engine, Setup};
+use crate::Outcome;
+use crate::stats::float;
+
+/// The limit: `pwrite` and `fdatasync` over blocks that were written before, so that a sync has
+/// no metadata to flush. No log on this disk is faster with the same number of records a sync.
+#[derive(Debug)]
+pub(crate) struct Written {
+    file: File,
+    path: PathBuf,
+    offset: u64,
+    record: Vec<u8>,
+    batch: Vec<u8>,
+}
+
+/// The prepared file's size: many times the largest batch.
+const FILE_BYTES: u64 = 256 << 20;
+
+impl Written {
+    /// Writes the whole file and syncs it.
+    pub(crate) fn prepare(dir: &Path, record: &str) -> Outcome<Self> {
+        std::fs::create_dir_all(dir)?;
+        let path = dir.join("written");
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let chunk = vec![0x5a; 1 << 20];
+        for offset in (0..FILE_BYTES).step_by(chunk.len()) {
+            file.write_all_at(&chunk, offset)?;
+        }
+        file.sync_all()?;
+        Ok(Self { file, path, offset: 0, record: record.into(), batch: Vec::new() })
+    }
+
+    /// Records per second for one slice, so many of them with each write and sync; the latency
+    /// of every sync goes to `latencies`.
+    pub(crate) fn slice(
+        &mut self,
+        batch: usize,
+        slice: Duration,
+        latencies: &mut Vec<f64>,
+    ) -> Outcome<f64> {
+        self.batch.clear();
+        for _ in 0..batch.max(1) {
+            self.batch.extend_from_slice(&self.record);
+        }
+        let bytes = self.batch.len() as u64;
+        let start = Instant::now();
+        let mut records = 0;
+        while start.elapsed() < slice {
+            let begin = Instant::now();
+            if self.offset + bytes > FILE_BYTES {
+                self.offset = 0;
+            }
+            self.file.write_all_at(&self.batch, self.offset)?;
+            self.file.sync_data()?;
+            self.offset += bytes;
+            records += batch.max(1);
+            latencies.push(begin.elapsed().as_secs_f64());
+        }
+        Ok(float(records) / start.elapsed().as_secs_f64())
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // Best effort: the whole directory goes at the end of the run.
+        std::fs::remove_file(&self.path).unwrap_or_default();
+    }
+}
+
+/// `write` at the end of one growing file, and `fdatasync`, one caller after the other.
+#[derive(Debug)]
+struct Append {
+    file: Mutex<File>,
+    record_bytes: usize,
+}
+
+pub(super) fn open_append(dir: &Path, setup: Setup) -> Outcome<Box<dyn Engine>> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join("append");
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    Ok(Box::new(Append { file: Mutex::new(file), record_bytes: setup.record_bytes }))
+}
+
+impl Append {
+    fn write(&self, bytes: &[u8]) -> Outcome<()> {
+        use std::io::Write as _;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(bytes)?;
+        Ok(file.sync_data()?)
+    }
+}
+
+impl Engine for Append {
+    fn append(&self, _: usize, _: u64, record: &str) -> Outcome<()> {
+        self.write(record.as_bytes())
+    }
+
+    fn append_batch(&self, numbers: Range<u64>, record: &str) -> Outcome<()> {
+        let count = usize::try_from(numbers.end - numbers.start)?;
+        self.write(record.repeat(count).as_bytes())
+    }
+
+    fn read(&self, number: u64) -> Outcome<Option<usize>> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = vec![0; self.record_bytes];
+        file.read_exact_at(&mut record, number * self.record_bytes as u64)?;
+        Ok(Some(record.len()))
+    }
+}

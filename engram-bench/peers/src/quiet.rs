@@ -1,0 +1,43 @@
+//! Waits until a process has nothing left to do: what an engine does in the background after its
+//! slice must not reach into the next one's. How long it took is the engine's debt, and told.
+
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+
+/// A process that did nothing for so long is quiet.
+const WINDOW: Duration = Duration::from_millis(15);
+/// The longest wait. Whoever works on longer is told to have worked for so long.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Waits until the process is quiet; gives the seconds until then.
+pub(crate) fn wait(process: &str) -> Outcome<f64> {
+    let start = Instant::now();
+    let mut before = work(process)?;
+    loop {
+        let begin = start.elapsed();
+        std::thread::sleep(WINDOW);
+        let now = work(process)?;
+        if now == before {
+            return Ok(begin.as_secs_f64());
+        }
+        before = now;
+        if start.elapsed() > LONGEST {
+            return Ok(LONGEST.as_secs_f64());
+        }
+    }
+}
+
+/// What a process has done so far: ticks of processor time beyond what looking takes, and bytes
+/// that it wrote.
+fn work(process: &str) -> Outcome<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in brackets may hold spaces; the 12th and 13th figures behind it are ticks.
+    let figures = stat.rsplit_once(')').map_or("", |(_, figures)| figures);
+    let ticks =
+        figures.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok());
+    let io = std::fs::read_to_string(format!("/proc/{process}/io"))?;
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let written = written.ok_or("no write_bytes in /proc/*/io")?.trim().parse()?;
+    Ok((ticks.sum::<u64>(), written))
+}

@@ -112,7 +112,7 @@ fn a_cue_that_does_not_fit_its_space_names_both_and_changes_nothing() {
         let cue = Cue { text: text.map(str::to_owned), ..embedding(length) };
         let refused = store.recall("given", &cue).unwrap_err();
         let found = u32::try_from(length).unwrap();
-        let same = matches!(&refused, Error::Dimension { space, expected: 2, found: told }
+        let same = matches!(&refused, Error::Dimension { space, expected: 2, found: told, .. }
             if space == "given" && *told == found);
         assert!(same, "{refused:?}");
         let refused = store.recall("s", &cue).unwrap_err();

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use engram_core::episode::limits;
@@ -34,10 +35,11 @@ fn seen(disk: &MemDisk, store: &Store) -> (Image, String) {
     ] {
         let weights = Weights { recency: 0.0, ..Weights::default() };
         let answer = store.recall(space, &Cue { weights, ..cue }).unwrap();
-        told += &format!("{answer:?}\n");
+        writeln!(told, "{answer:?}").unwrap();
     }
     // Last: the figures of an index come with the first recall.
-    told += &format!("{:?} {:?} {:?}", contents(store), store.spaces(), store.wal().head_lsn);
+    let (contents, spaces, head) = (contents(store), store.spaces(), store.wal().head_lsn);
+    write!(told, "{contents:?} {spaces:?} {head:?}").unwrap();
     (disk.image(), told)
 }
 

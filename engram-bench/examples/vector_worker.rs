@@ -10,7 +10,7 @@
 //! `embed` writes the vector of each line of `TEXTS` and prints its rate as JSON.
 //!
 //! `index` loads the index from `SAVED`, or builds it and saves it there. Then each line of its
-//! input, `scan|walk BREADTH FIRST END`, asks the queries from `FIRST` to before `END`, and is
+//! input, `exact|scan|walk BREADTH FIRST END`, asks the queries from `FIRST` to before `END`, and is
 //! answered by a line `{"nanos": [...], "ranked": [[...]], "rescored": [[...]]}`: the ten
 //! best as the index ranks them, and of its candidates as full precision ranks them; the time
 //! includes both.
@@ -45,7 +45,7 @@ fn main() -> Outcome<()> {
             say(&json!({
                 "vectors": index.len(), "bytes": index.bytes(), "build_seconds": built,
             }))?;
-            answer(&index, &base, &queries, dimension)
+            answer(index, &base, &queries, dimension)
         }
         _ => Err("usage: see the head of this program's source".into()),
     }
@@ -140,7 +140,7 @@ fn build(vectors: &mut Vectors, threads: usize) {
     }
 }
 
-fn answer(index: &Vectors, base: &[f32], queries: &[f32], dimension: usize) -> Outcome<()> {
+fn answer(mut index: Vectors, base: &[f32], queries: &[f32], dimension: usize) -> Outcome<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let parts: Vec<&str> = line.split_whitespace().collect();
@@ -148,11 +148,12 @@ fn answer(index: &Vectors, base: &[f32], queries: &[f32], dimension: usize) -> O
             return Err(format!("not a question: {line}").into());
         };
         let (breadth, first, end) = (breadth.parse()?, first.parse()?, end.parse::<usize>()?);
+        index = index.with_scan_max(if *way == "walk" { 0 } else { usize::MAX });
         let (mut nanos, mut ranked, mut rescored) = (Vec::new(), Vec::new(), Vec::new());
         for query in queries.chunks_exact(dimension).take(end).skip(first) {
             let begin = Instant::now();
             let found = match *way {
-                "scan" => index.exact(query, CANDIDATES, None),
+                "exact" => index.exact(query, CANDIDATES, None),
                 _ => index.nearest(query, CANDIDATES, breadth, None),
             };
             let better = rescore(base, query, &found);

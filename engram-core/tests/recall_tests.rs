@@ -240,6 +240,36 @@ fn a_restart_changes_no_answer() {
 }
 
 #[test]
+fn of_what_is_said_again_and_again_the_newest_come_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // Not in the order of time, and in places that others had before.
+    for n in 0..100 {
+        remember(&store, &format!("former{n}"), "something else");
+    }
+    for n in 0..50 {
+        forget(&store, &format!("former{}", n * 2));
+    }
+    for n in 0..700_i64 {
+        let (id, when) = (format!("e{n}"), at(n * 379 % 700));
+        keep(&store, Draft { id: Some(id), when, ..Draft::of("good morning everybody") });
+    }
+    let expected: Vec<String> = (0..5)
+        .map(|place| (0..700).find(|n| n * 379 % 700 == 699 - place).unwrap())
+        .map(|n| format!("e{n}"))
+        .collect();
+    let (words, meaning) = (
+        Weights { vector: 0.0, ..Weights::default() },
+        Weights { text: 0.0, ..Weights::default() },
+    );
+    for weights in [Weights::default(), words, meaning] {
+        let weights = Weights { recency: 0.0, ..weights };
+        let cue = Cue { limit: Some(5), weights, ..Cue::of("good morning") };
+        assert_eq!(ids(&recall(&store, &cue)), expected, "{weights:?}");
+    }
+}
+
+#[test]
 fn bad_cues_are_refused_by_name_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = with_events(dir.path());

@@ -63,13 +63,22 @@ class EngramAsIs(Engram):
 
 
 class EngramScan(EngramAsIs):
-    """The same comparing all: what a space of up to 100,000 vectors does."""
+    """The same without the graph: what a space of up to 100,000 vectors does."""
+
+    name = "engram, scan"
+
+    def __init__(self, engram: Engram, way: str = "scan"):
+        super().__init__(engram)
+        self.way, self.key = way, "rescored"
+
+
+class EngramExact(EngramScan):
+    """The same comparing all."""
 
     name = "engram, exact"
 
     def __init__(self, engram: Engram):
-        super().__init__(engram)
-        self.way, self.key = "scan", "rescored"
+        super().__init__(engram, "exact")
 
 
 class Python:

@@ -95,7 +95,7 @@ def side_by_side(bin_: pathlib.Path, name: str, base: np.ndarray, queries: np.nd
     ours = engines.Engram(worker(bin_), files, dimension, own)
     everyone = [ours, engines.EngramAsIs(ours)]
     if exact:
-        everyone.append(engines.EngramScan(ours))
+        everyone += [engines.EngramScan(ours), engines.EngramExact(ours)]
     for kind in (engines.Hnswlib, engines.Usearch, engines.UsearchEightBits):
         everyone.append(kind(base, queries, data.CACHE / f"{kind.__name__.lower()}-{stem}.index"))
         say(f"  {kind.name} is there: {everyone[-1].about}")

@@ -69,14 +69,19 @@ impl Bits {
 
     /// The slots, rising.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..).zip(&self.words).flat_map(|(word, &bits)| {
+        self.words().flat_map(|(first, bits)| {
             let mut left = bits;
             std::iter::from_fn(move || {
                 let at = (left != 0).then(|| left.trailing_zeros())?;
                 left &= left - 1;
-                Some(word * WORD_BITS + at)
+                Some(first + at)
             })
         })
+    }
+
+    /// The slots by 64: the first that a word tells of, and the word, its lowest bit for that one.
+    pub fn words(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (0..).zip(&self.words).map(|(word, &bits)| (word * WORD_BITS, bits))
     }
 }
 

@@ -19,6 +19,9 @@ use super::vector::{BREADTH, SCAN_VECTORS_MAX, Vectors};
 use crate::record::Instant;
 use crate::sim::{Broken, broken};
 
+/// Candidates that a signal gives, at least, for each episode of the answer.
+pub const CANDIDATES_PER_ANSWER: usize = 4;
+
 /// Whose vectors a space has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
@@ -490,12 +493,17 @@ impl SpaceIndex {
         let vector = ask.vector.zip(self.vectors.as_ref());
         let vector = vector.filter(|(vector, vectors)| vectors.dimension() == vector.len());
         let near = vector.map_or_else(Vec::new, |(vector, vectors)| {
-            found.vectors = if vectors.walks() { "graph" } else { "exact" };
-            vectors.nearest(vector, ask.depth, ask.depth.max(BREADTH), allowed.as_ref())
+            let (breadth, allowed) = (ask.depth.max(BREADTH), allowed.as_ref());
+            found.vectors = vectors.way(ask.depth, breadth, allowed).as_str();
+            self.newest_of_equals(ask.depth, |depth| {
+                vectors.nearest(vector, depth, breadth, allowed)
+            })
         });
         let matching = ask.text.map_or_else(Vec::new, |query| {
             found.text_whole = self.texts.whole(query);
-            self.texts.search(query, ask.depth, allowed.as_ref())
+            self.newest_of_equals(ask.depth, |depth| {
+                self.texts.search(query, depth, allowed.as_ref())
+            })
         });
         (found.by_vector, found.by_text) = (near.len(), matching.len());
         // What only one of them found, the other is asked about too: a signal that was not asked
@@ -519,6 +527,32 @@ impl SpaceIndex {
             }
         }
         found.candidates = by_slot.into_values().collect();
+        found
+    }
+
+    /// The best `depth` that `find` finds. Where what was left out is as good as what the answer will be
+    /// made of, as when a thousand episodes say the same, the newest are taken: slots say nothing,
+    /// and another start deals them otherwise.
+    fn newest_of_equals(&self, depth: usize, find: impl Fn(usize) -> Vec<Scored>) -> Vec<Scored> {
+        let (mut found, mut looked) = (find(depth), depth);
+        let cuts_equals = |found: &[Scored]| {
+            let last = found.last().map_or(f32::INFINITY, |last| last.score);
+            found.partition_point(|one| one.score > last) < depth / CANDIDATES_PER_ANSWER
+        };
+        while found.len() == looked && cuts_equals(&found) {
+            looked = looked.saturating_mul(CANDIDATES_PER_ANSWER);
+            found = find(looked);
+        }
+        if looked > depth {
+            let newness = |one: &Scored| {
+                let candidate = self.candidate(one.slot);
+                candidate.map(|candidate| (candidate.when, candidate.lsn))
+            };
+            found.sort_by(|a, b| {
+                b.score.total_cmp(&a.score).then_with(|| newness(b).cmp(&newness(a)))
+            });
+            found.truncate(depth);
+        }
         found
     }
 

@@ -1,7 +1,8 @@
 //! The vector index of one space: which episodes mean something similar.
 //!
-//! One dimension, cosine similarity. Vectors are kept as eight-bit integers; a graph over the same
-//! integers is walked when a scan would take too long. Derived data: the truth is in the log, and
+//! One dimension, cosine similarity. Vectors are kept as eight-bit integers. Few are all compared; of
+//! more, those that seem near by a bit a component; and a graph over the integers is walked when
+//! that would take too long. Derived data: the truth is in the log, and
 //! so are the vectors in full precision, with which a caller may rank the answers again. See
 //! `docs/decisions/0017-the-vector-index.md`. Deliberately absent: threads, locks and files.
 
@@ -10,6 +11,7 @@ mod graph;
 mod kernel;
 mod rows;
 mod saved;
+mod sketch;
 mod visited;
 
 use codes::{Codes, Query};
@@ -22,7 +24,7 @@ pub use saved::Damaged;
 use crate::index::bits::Bits;
 use crate::index::top::{Scored, Top};
 
-/// Up to so many vectors in the graph, all are compared instead of walking it.
+/// Up to so many vectors in the graph, they are scanned instead of walking it.
 pub const SCAN_VECTORS_MAX: usize = 100_000;
 
 /// How widely the graph is searched unless told otherwise.
@@ -34,6 +36,35 @@ const VISITS_PER_BREADTH: usize = 32;
 
 /// Slots whose scores are computed at a time.
 const BATCH: usize = 256;
+
+/// A scan compares those that seem nearest by their sketches: so many for each that is wanted, and so
+/// many at least. Of 218,000 texts that found 999 of 1,000 nearest tens, and 99 of 100 nearest
+/// hundreds.
+const COMPARED_PER_ANSWER: usize = 20;
+const COMPARED_MIN: usize = 4_096;
+
+/// How the nearest are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// All are compared.
+    Exact,
+    /// Those are compared that seem near by a bit a component.
+    Sketch,
+    /// The graph is walked.
+    Graph,
+}
+
+impl Way {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Sketch => "sketch",
+            Self::Graph => "graph",
+        }
+    }
+}
 
 /// The vectors of a space, by slot.
 #[derive(Debug, Clone)]
@@ -124,8 +155,8 @@ impl Vectors {
         }
     }
 
-    /// The `limit` nearest among the allowed (`None`: all), best first, with their cosines as near
-    /// as eight bits tell. `breadth`: how widely the graph is searched, more is slower and misses
+    /// The `limit` nearest among the allowed (`None`: all) to a vector, best first, with their cosines
+    /// as near as eight bits tell. `breadth`: how widely the graph is searched, more is slower and misses
     /// less. Fewer than `limit` come back only when there are fewer.
     ///
     /// # Panics
@@ -133,44 +164,52 @@ impl Vectors {
     #[must_use]
     pub fn nearest(
         &self,
-        query: &[f32],
+        vector: &[f32],
         limit: usize,
         breadth: usize,
         allowed: Option<&Bits>,
     ) -> Vec<Scored> {
+        assert_eq!(vector.len(), self.dimension(), "components of the query");
         let breadth = breadth.max(limit).max(1);
-        if limit == 0 || self.len() - self.unlinked.len() <= self.scan_max {
-            return self.exact(query, limit, allowed);
-        }
-        assert_eq!(query.len(), self.dimension(), "components of the query");
-        let query = Query::new(query);
-        let reached = match allowed {
-            // The rarer the allowed, the longer a walk looks for them: a scan of few is quicker.
-            Some(allowed) if self.is_few(allowed, breadth) => None,
-            Some(allowed) => {
-                let visits_max = allowed.len().max(VISITS_PER_BREADTH * breadth);
-                self.graph.nearest(&self.codes, &query, breadth, Some(allowed), visits_max)
+        let query = Query::new(vector);
+        let whole = || {
+            let mut slots = self.codes.present.clone();
+            if let Some(allowed) = allowed {
+                slots.keep(allowed);
             }
-            None => self.graph.nearest(&self.codes, &query, breadth, None, usize::MAX),
+            self.scan_near((vector, &query), &slots, limit, Vec::new())
         };
-        let mut best = Top::new(limit);
-        let Some(reached) = reached else { return self.scan_allowed(&query, limit, allowed) };
-        let starved = reached.len() < limit.min(self.len() - self.unlinked.len());
-        for one in reached {
-            best.push(one);
+        if self.way(limit, breadth, allowed) != Way::Graph {
+            return whole();
         }
-        let allows = |slot: &u32| allowed.is_none_or(|allowed| allowed.contains(*slot));
-        self.scan(&query, self.unlinked.iter().filter(allows), &mut best);
-        if starved && best.bar().is_none() {
-            return self.scan_allowed(&query, limit, allowed);
+        let visits_max = match allowed {
+            Some(allowed) => allowed.len().max(VISITS_PER_BREADTH * breadth),
+            None => usize::MAX,
+        };
+        let reached = self.graph.nearest(&self.codes, &query, breadth, allowed, visits_max);
+        let Some(reached) = reached else { return whole() };
+        let linked = self.len() - self.unlinked.len();
+        let starved = reached.len() < limit.min(linked);
+        let mut unlinked = self.unlinked.clone();
+        if let Some(allowed) = allowed {
+            unlinked.keep(allowed);
         }
-        best.into_sorted()
+        let best = self.scan_near((vector, &query), &unlinked, limit, reached);
+        if starved && best.len() < limit { whole() } else { best }
     }
 
-    /// Whether the graph is walked, rather than all compared, when nothing is filtered.
+    /// How the `limit` nearest among the allowed are looked for; `breadth` as for
+    /// [`Vectors::nearest`].
     #[must_use]
-    pub fn walks(&self) -> bool {
-        self.len() - self.unlinked.len() > self.scan_max
+    pub fn way(&self, limit: usize, breadth: usize, allowed: Option<&Bits>) -> Way {
+        // The rarer the allowed, the longer a walk looks for them: a scan of few is quicker.
+        let few = allowed.is_some_and(|allowed| self.is_few(allowed, breadth.max(limit).max(1)));
+        let linked = self.len() - self.unlinked.len();
+        if limit > 0 && linked > self.scan_max && !few {
+            return Way::Graph;
+        }
+        let slots = allowed.map_or(self.len(), Bits::len);
+        if slots > 2 * compared(limit) { Way::Sketch } else { Way::Exact }
     }
 
     /// The same by comparing all of the allowed.
@@ -180,7 +219,16 @@ impl Vectors {
     #[must_use]
     pub fn exact(&self, query: &[f32], limit: usize, allowed: Option<&Bits>) -> Vec<Scored> {
         assert_eq!(query.len(), self.dimension(), "components of the query");
-        self.scan_allowed(&Query::new(query), limit, allowed)
+        let mut best = Top::new(limit);
+        let query = Query::new(query);
+        match allowed {
+            None => self.scan(&query, self.codes.present.iter(), &mut best),
+            Some(allowed) => {
+                let slots = allowed.iter().filter(|&slot| self.contains(slot));
+                self.scan(&query, slots, &mut best);
+            }
+        }
+        best.into_sorted()
     }
 
     /// Whether a scan of the allowed takes less time than a walk: that visits about
@@ -190,14 +238,23 @@ impl Vectors {
         allowed.len().saturating_mul(allowed.len()) <= visits
     }
 
-    fn scan_allowed(&self, query: &Query, limit: usize, allowed: Option<&Bits>) -> Vec<Scored> {
+    /// The best of some slots and of what was found already.
+    fn scan_near(
+        &self,
+        (vector, query): (&[f32], &Query),
+        slots: &Bits,
+        limit: usize,
+        found: Vec<Scored>,
+    ) -> Vec<Scored> {
         let mut best = Top::new(limit);
-        match allowed {
-            None => self.scan(query, self.codes.present.iter(), &mut best),
-            Some(allowed) => {
-                let slots = allowed.iter().filter(|&slot| self.contains(slot));
-                self.scan(query, slots, &mut best);
-            }
+        for one in found {
+            best.push(one);
+        }
+        if slots.len() > 2 * compared(limit) {
+            let near = self.codes.seem_near(vector, slots, compared(limit));
+            self.scan(query, near.into_iter(), &mut best);
+        } else {
+            self.scan(query, slots.iter(), &mut best);
         }
         best.into_sorted()
     }
@@ -243,6 +300,11 @@ impl Vectors {
             && self.graph.link(&self.codes, links)
             && self.unlinked.remove(slot)
     }
+}
+
+/// How many a scan compares by more than their sketches, to find so many.
+fn compared(limit: usize) -> usize {
+    limit.saturating_mul(COMPARED_PER_ANSWER).max(COMPARED_MIN)
 }
 
 #[cfg(test)]

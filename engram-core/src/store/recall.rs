@@ -16,17 +16,18 @@ use crate::episode::StoredEpisode;
 use crate::error::{Error, Result};
 use crate::index::facets;
 use crate::index::fuse::{Candidate, fuse};
-use crate::index::space::{Ask, Basis, Filter, Found, Source, SpaceIndex};
+use crate::index::space::{Ask, Basis, CANDIDATES_PER_ANSWER, Filter, Found, Source, SpaceIndex};
 use crate::index::text::Query;
+use crate::index::top::{Scored, Top};
 use crate::recall::{Checked, Cue, Explained, Recalled, Recollection, Why};
 use crate::record::{Definition, Instant};
 
 /// Candidates that each signal gives, at least: fusing needs to see more than is answered.
 const DEPTH_MIN: usize = 100;
 
-/// Vectors of the index are rounded: of so many times the limit the given ones are compared
-/// again in full.
-const RESCORED_PER_ANSWER: usize = 4;
+/// A cosine of vectors in eight bits is off by less than this: of 256 components usually by a
+/// thousandth.
+const ROUNDED_BY: f32 = 0.01;
 
 /// How often an answer is looked for again because episodes were replaced meanwhile, before it is
 /// given without them, and says so.
@@ -179,7 +180,8 @@ impl Search<'_> {
         let (cue, limit) = (self.cue, self.checked.limit);
         let shared = &self.store.inner.driver.shared;
         let query = cue.text.as_deref().filter(|_| cue.weights.text > 0.0).map(Query::parse);
-        let depth = DEPTH_MIN.max(limit.saturating_mul(RESCORED_PER_ANSWER)).saturating_mul(width);
+        let depth =
+            DEPTH_MIN.max(limit.saturating_mul(CANDIDATES_PER_ANSWER)).saturating_mul(width);
         let filter = filter(cue, self.checked);
         let asks_vectors = ranked && cue.weights.vector > 0.0 && self.basis.source != Source::None;
         let (cell, pending) = shared.caught_up(self.space_key);
@@ -266,7 +268,8 @@ impl Reader<'_> {
         Ok(stored)
     }
 
-    /// Compares the vectors again, in full precision.
+    /// Those of the index are rounded: compares the given vectors again, in full precision, as far as
+    /// they may be in the answer.
     fn rescore(
         &mut self,
         candidates: &mut Vec<Candidate>,
@@ -279,13 +282,18 @@ impl Reader<'_> {
             .filter_map(|(at, candidate)| Some((at, candidate.vector?)))
             .collect();
         order.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let most = self.search.checked.limit.saturating_mul(RESCORED_PER_ANSWER);
-        let mut gone = Vec::new();
-        for &(at, _) in order.iter().take(most) {
+        let limit = self.search.checked.limit;
+        let (mut gone, mut best) = (Vec::new(), Top::new(limit));
+        for &(at, rounded) in order.iter().take(limit.saturating_mul(CANDIDATES_PER_ANSWER)) {
+            if best.bar().is_some_and(|bar| rounded + ROUNDED_BY < bar) {
+                break;
+            }
             let Some(candidate) = candidates.get_mut(at) else { continue };
             match self.read(candidate) {
                 Ok(Some(stored)) => {
-                    candidate.vector = Some(cosine(&stored.episode.embedding, vector));
+                    let score = cosine(&stored.episode.embedding, vector);
+                    candidate.vector = Some(score);
+                    best.push(Scored { score, slot: 0 });
                     self.read.insert(candidate.lsn, stored);
                 }
                 Ok(None) => gone.push(candidate.lsn),

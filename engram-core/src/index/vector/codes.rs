@@ -6,6 +6,7 @@
 
 use super::kernel::{self, Kernel, LINE, Line, Wide};
 use super::rows::Rows;
+use super::sketch::{Sketch, Sketches};
 use crate::index::bits::Bits;
 
 /// The largest code.
@@ -59,6 +60,7 @@ pub(super) struct Codes {
     pub(super) dimension: usize,
     rows: Rows<Line>,
     scales: Vec<f32>,
+    sketches: Sketches,
     /// Which slots have a vector.
     pub(super) present: Bits,
     /// How often a slot was changed: a plan made for an older vector is stale.
@@ -71,6 +73,7 @@ impl Codes {
             dimension,
             rows: Rows::new(dimension.div_ceil(LINE), Line([0; LINE])),
             scales: Vec::new(),
+            sketches: Sketches::new(dimension),
             present: Bits::default(),
             versions: Vec::new(),
         }
@@ -112,6 +115,10 @@ impl Codes {
         self.scales[slot as usize] = scale;
         self.versions[slot as usize] = self.versions[slot as usize].wrapping_add(1);
         self.present.insert(slot);
+        // Of the codes, so that a saved vector has the sketch that it had.
+        let codes = self.rows.row(slot).iter().flat_map(|line| line.0).map(f32::from);
+        let sketch = self.sketches.sketch(codes.take(self.dimension));
+        self.sketches.set(slot, &sketch);
     }
 
     /// Writes zeros over a vector; says whether there was one.
@@ -119,8 +126,9 @@ impl Codes {
         let was = self.present.remove(slot);
         if was {
             self.rows.wipe(slot);
-            self.keep(slot, 0.0);
-            self.present.remove(slot);
+            self.sketches.wipe(slot);
+            self.scales[slot as usize] = 0.0;
+            self.versions[slot as usize] = self.versions[slot as usize].wrapping_add(1);
         }
         was
     }
@@ -141,6 +149,12 @@ impl Codes {
         Query { codes, scale: self.scale(slot) }
     }
 
+    /// At least `most` of the slots, those that seem nearest to a vector; all, if they are fewer.
+    pub(super) fn seem_near(&self, vector: &[f32], slots: &Bits, most: usize) -> Vec<u32> {
+        let sketch: Sketch = self.sketches.sketch(vector.iter().copied());
+        self.sketches.nearest(&sketch, slots, most)
+    }
+
     /// The cosine of the query and each slot, into `scores`.
     pub(super) fn scores(&self, query: &Query, slots: &[u32], scores: &mut Vec<f32>) {
         scores.clear();
@@ -154,7 +168,10 @@ impl Codes {
 
     /// The memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.rows.bytes() + self.scales.capacity() * 4 + self.versions.capacity() * 4
+        self.rows.bytes()
+            + self.sketches.bytes()
+            + self.scales.capacity() * 4
+            + self.versions.capacity() * 4
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //! are small and double, so that a space of a few episodes takes a few kilobytes. Deliberately
 //! absent: shrinking.
 
-/// Rows in the first chunk.
+/// Rows in the first chunk, and in a block.
 const FIRST_ROWS: usize = 64;
 /// Rows in a chunk once there are so many: of 256 bytes each, a chunk is a mebibyte.
 const CHUNK_ROWS: usize = 4096;
@@ -40,6 +40,17 @@ impl<T: Copy> Rows<T> {
     pub(super) fn row(&self, slot: u32) -> &[T] {
         let (chunk, at) = self.place(slot);
         self.chunks.get(chunk).and_then(|rows| rows.get(at..at + self.width)).unwrap_or_default()
+    }
+
+    /// The rows of the 64 slots from a multiple of 64 on, one after the other; empty when there are
+    /// none.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of the kernels that are compiled per machine")]
+    pub(super) fn block(&self, first: u32) -> &[T] {
+        // Every chunk begins at a multiple of 64, and holds one.
+        let (chunk, at) = self.place(first);
+        let end = at + FIRST_ROWS * self.width;
+        self.chunks.get(chunk).and_then(|rows| rows.get(at..end)).unwrap_or_default()
     }
 
     /// A slot's row to write to; empty when there is none.
@@ -102,5 +113,10 @@ mod tests {
             rows.row_mut(slot).fill(slot + 1);
         }
         assert!((0..20_000).all(|slot| rows.row(slot) == [slot + 1; 3]));
+        for first in (0..20_000).step_by(64) {
+            let block: Vec<u32> =
+                (first..first + 64).flat_map(|slot| rows.row(slot)).copied().collect();
+            assert_eq!(rows.block(first), block, "{first}");
+        }
     }
 }

@@ -105,6 +105,48 @@ fn a_scan_is_as_exact_as_eight_bits_are() {
     }
 }
 
+/// So many that a scan goes by their sketches.
+fn sketched(count: u32) -> (Vectors, Dice) {
+    let (mut vectors, mut dice) = (Vectors::new(DIMENSION), Dice(3));
+    for slot in 0..count {
+        vectors.set(slot, &dice.vector());
+    }
+    assert_eq!(vectors.way(10, BREADTH, None), Way::Sketch);
+    (vectors, dice)
+}
+
+#[test]
+fn a_scan_by_sketches_finds_what_an_exact_one_finds() {
+    let (vectors, mut dice) = sketched(20_000);
+    let recall = recall(&vectors, &mut dice);
+    assert!(recall >= 0.99, "{recall}");
+    let again = Vectors::load(&saved(&vectors)).unwrap();
+    for _ in 0..20 {
+        let query = dice.vector();
+        let found = vectors.nearest(&query, 100, BREADTH, None);
+        assert_eq!(again.nearest(&query, 100, BREADTH, None), found);
+    }
+}
+
+#[test]
+fn a_scan_by_sketches_never_starves_and_never_shows_what_is_gone() {
+    let (mut vectors, mut dice) = sketched(20_000);
+    for slot in (0..20_000).step_by(3) {
+        assert!(vectors.remove(slot));
+    }
+    let allowed: Bits = (0..30_000).filter(|slot| slot % 2 == 0).collect();
+    for (limit, allowed) in
+        [(50, None), (50, Some(&allowed)), (13_000, None), (9_000, Some(&allowed))]
+    {
+        let found = vectors.nearest(&dice.vector(), limit, BREADTH, allowed);
+        let may =
+            |slot: u32| !slot.is_multiple_of(3) && allowed.is_none_or(|bits| bits.contains(slot));
+        let there = (0..20_000).filter(|&slot| may(slot)).count();
+        assert_eq!(found.len(), limit.min(there), "{limit}");
+        assert!(found.iter().all(|one| may(one.slot)) && found.is_sorted_by(|a, b| a > b));
+    }
+}
+
 #[test]
 fn a_walk_finds_what_a_scan_finds() {
     let (vectors, mut dice) = walked(3000);

@@ -1,0 +1,285 @@
+//! Sketches: a bit a component, with which a scan passes over what cannot be near.
+//!
+//! A vector is turned at random, the same way for all, and of each component the sign is kept. The
+//! more of the bits of two vectors differ, the wider is the angle between them (Charikar:
+//! Similarity estimation techniques from rounding algorithms, 2002). The turn mixes all components
+//! with each other by sums and differences in the manner of Hadamard, with signs drawn once (Ailon and
+//! Chazelle: Approximate nearest neighbors and the fast Johnson-Lindenstrauss transform, 2006). A
+//! sketch says only whom to compare: an eighth of the memory to go through, and no arithmetic.
+
+use super::kernel::{self, Kernel};
+use super::rows::Rows;
+use crate::index::bits::Bits;
+
+/// Bits of a word.
+const WORD: usize = u64::BITS as usize;
+
+/// How often a vector is turned: once leaves vectors apart that have few components.
+const TURNS: usize = 2;
+
+/// The bits of one vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sketch(Box<[u64]>);
+
+/// The sketches of all slots.
+#[derive(Debug, Clone)]
+pub(super) struct Sketches {
+    /// Which components change their sign, before each turn.
+    flips: [Box<[u64]>; TURNS],
+    rows: Rows<u64>,
+}
+
+impl Sketches {
+    /// For vectors of so many components.
+    pub(super) fn new(dimension: usize) -> Self {
+        let words = dimension.next_power_of_two().div_ceil(WORD);
+        let mut state = 0_u64;
+        let mut flips = || (0..words).map(|_| split_mix(&mut state)).collect();
+        Self { flips: [flips(), flips()], rows: Rows::new(words, 0) }
+    }
+
+    /// The memory they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    /// The sketch of a vector; its length does not matter.
+    pub(super) fn sketch(&self, components: impl Iterator<Item = f32>) -> Sketch {
+        let words = self.flips.first().map_or(0, |flips| flips.len());
+        let mut values = vec![0.0; words * WORD];
+        for (value, component) in values.iter_mut().zip(components) {
+            *value = component;
+        }
+        kernel::run(Turned { flips: &self.flips, values: &mut values });
+        let sign = |word: u64, value: &f32| word << 1 | u64::from(*value > 0.0);
+        Sketch(values.chunks_exact(WORD).map(|some| some.iter().fold(0, sign)).collect())
+    }
+
+    /// Keeps a slot's sketch.
+    pub(super) fn set(&mut self, slot: u32, sketch: &Sketch) {
+        self.rows.grow(slot as usize + 1);
+        self.rows.row_mut(slot).copy_from_slice(&sketch.0);
+    }
+
+    /// Writes zeros over a slot's sketch.
+    pub(super) fn wipe(&mut self, slot: u32) {
+        self.rows.wipe(slot);
+    }
+
+    /// At least `most` of the slots, those that differ least from a sketch, by rising slot; all of
+    /// them if they are fewer. Of those that differ as much as the last, all.
+    pub(super) fn nearest(&self, sketch: &Sketch, slots: &Bits, most: usize) -> Vec<u32> {
+        let mut near = Near::new(sketch.0.len() * WORD, most);
+        kernel::run(Differences { sketches: self, sketch, slots, into: &mut near });
+        let Near { cutoff, found, .. } = near;
+        found.into_iter().filter(|&(bits, _)| bits <= cutoff).map(|(_, slot)| slot).collect()
+    }
+}
+
+/// The next of a row of numbers drawn at random: Steele, Lea, Flood: Fast splittable pseudorandom
+/// number generators, 2014.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut hash = *state;
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    hash ^ (hash >> 31)
+}
+
+struct Turned<'a> {
+    flips: &'a [Box<[u64]>],
+    values: &'a mut [f32],
+}
+
+impl kernel::Work for Turned<'_> {
+    type Output = ();
+
+    /// For each turn some signs change, and everything is mixed with everything.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled per machine")]
+    fn run<K: Kernel>(self, _: K) {
+        let Self { flips, values } = self;
+        for flips in flips {
+            for (some, flips) in values.chunks_exact_mut(WORD).zip(flips) {
+                for (at, value) in some.iter_mut().enumerate() {
+                    *value = if flips >> at & 1 == 1 { -*value } else { *value };
+                }
+            }
+            let mut half = 1;
+            while half < values.len() {
+                for both in values.chunks_exact_mut(2 * half) {
+                    let (left, right) = both.split_at_mut(half);
+                    for (a, b) in left.iter_mut().zip(right) {
+                        (*a, *b) = (*a + *b, *a - *b);
+                    }
+                }
+                half *= 2;
+            }
+        }
+    }
+}
+
+/// Collects what differs little. The more there is, the less may it differ.
+struct Near {
+    most: usize,
+    /// Bits that may differ, at most.
+    cutoff: u32,
+    /// How many slots differ by so many bits, up to the cutoff.
+    by_bits: Vec<usize>,
+    within: usize,
+    found: Vec<(u32, u32)>,
+}
+
+impl Near {
+    fn new(bits: usize, most: usize) -> Self {
+        let cutoff = u32::try_from(bits).unwrap_or(u32::MAX);
+        Self { most, cutoff, by_bits: vec![0; bits + 1], within: 0, found: Vec::new() }
+    }
+
+    fn push(&mut self, bits: u32, slot: u32) {
+        if bits > self.cutoff {
+            return;
+        }
+        self.found.push((bits, slot));
+        self.within += 1;
+        if let Some(count) = self.by_bits.get_mut(bits as usize) {
+            *count += 1;
+        }
+        while let Some(&last) = self.by_bits.get(self.cutoff as usize)
+            && self.within - last >= self.most
+            && self.cutoff > 0
+        {
+            self.within -= last;
+            self.cutoff -= 1;
+        }
+    }
+}
+
+struct Differences<'a> {
+    sketches: &'a Sketches,
+    sketch: &'a Sketch,
+    slots: &'a Bits,
+    into: &'a mut Near,
+}
+
+impl kernel::Work for Differences<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
+    fn run<K: Kernel>(self, _: K) {
+        let Self { sketches, sketch, slots, into } = self;
+        let mut differ = [0; WORD];
+        for (first, slots) in slots.words().filter(|&(_, slots)| slots != 0) {
+            differences(&sketch.0, sketches.rows.block(first), &mut differ);
+            let mut left = slots & no_more_than(into.cutoff, &differ);
+            while left != 0 {
+                let at = left.trailing_zeros();
+                left &= left - 1;
+                into.push(differ.get(at as usize).copied().unwrap_or_default(), first + at);
+            }
+        }
+    }
+}
+
+/// Which of the numbers are at most `most`, a bit each.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled per machine")]
+fn no_more_than(most: u32, numbers: &[u32; WORD]) -> u64 {
+    let mut which = 0;
+    for (at, &number) in numbers.iter().enumerate() {
+        which |= u64::from(number <= most) << at;
+    }
+    which
+}
+
+/// How many bits of each row differ from a sketch.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
+fn differences(sketch: &[u64], rows: &[u64], into: &mut [u32; WORD]) {
+    // Of the usual widths the loops are laid out.
+    match sketch.len() {
+        4 => fixed::<4>(sketch, rows, into),
+        8 => fixed::<8>(sketch, rows, into),
+        width => {
+            for (row, into) in rows.chunks_exact(width).zip(into) {
+                *into = sketch.iter().zip(row).map(|(a, b)| (a ^ b).count_ones()).sum();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
+fn fixed<const WIDTH: usize>(sketch: &[u64], rows: &[u64], into: &mut [u32; WORD]) {
+    let Some(sketch) = sketch.first_chunk::<WIDTH>() else { return };
+    for (row, into) in rows.as_chunks::<WIDTH>().0.iter().zip(into) {
+        let mut bits = 0;
+        for (a, b) in sketch.iter().zip(row) {
+            bits += (a ^ b).count_ones();
+        }
+        *into = bits;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(state: &mut u64, dimension: usize) -> Vec<f32> {
+        let mut number = || f32::from(u16::try_from(split_mix(state) >> 48).unwrap_or_default());
+        (0..dimension).map(|_| number() - number()).collect()
+    }
+
+    #[test]
+    fn bits_differ_as_the_angle_is_wide() {
+        // Few components, many, and a number that is no power of two.
+        for dimension in [2, 3, 24, 64, 100, 256, 384] {
+            let sketches = Sketches::new(dimension);
+            let mut state = 1;
+            let one = vector(&mut state, dimension);
+            let sketch = |factor: f32| sketches.sketch(one.iter().map(|number| number * factor));
+            assert_eq!(sketch(1.0), sketch(0.25), "{dimension}: only the direction counts");
+            let bits = dimension.next_power_of_two().max(WORD);
+            let differ = |a: &Sketch, b: &Sketch| -> u32 {
+                a.0.iter().zip(&b.0).map(|(a, b)| (a ^ b).count_ones()).sum()
+            };
+            assert!(differ(&sketch(1.0), &sketch(-1.0)) as usize >= bits * 3 / 4, "{dimension}");
+            let mut right_angles = 0;
+            for _ in 0..64 {
+                let mut other = vector(&mut state, dimension);
+                let dot: f32 = other.iter().zip(&one).map(|(a, b)| a * b).sum();
+                let square: f32 = one.iter().map(|a| a * a).sum();
+                for (a, b) in other.iter_mut().zip(&one) {
+                    *a -= b * dot / square;
+                }
+                right_angles += differ(&sketch(1.0), &sketches.sketch(other.into_iter())) as usize;
+            }
+            let share = right_angles * 100 / (64 * bits);
+            assert!((40..=60).contains(&share), "{dimension}: {share} of 100");
+        }
+    }
+
+    #[test]
+    fn the_least_different_are_found_whatever_the_order() {
+        let mut sketches = Sketches::new(64);
+        let mut state = 9;
+        let words: Vec<u64> = (0..1_000).map(|_| split_mix(&mut state)).collect();
+        for (slot, &word) in (0..).zip(&words) {
+            sketches.set(slot, &Sketch([word].into()));
+        }
+        let asked = split_mix(&mut state);
+        let slots: Bits = (0..1_000).filter(|slot| slot % 3 != 0).collect();
+        for most in [1, 10, 300, 666, 5_000] {
+            let found = sketches.nearest(&Sketch([asked].into()), &slots, most);
+            let mut by_bits: Vec<u32> =
+                slots.iter().map(|slot| (words[slot as usize] ^ asked).count_ones()).collect();
+            by_bits.sort_unstable();
+            let last = by_bits[most.min(by_bits.len()) - 1];
+            let near = |slot: &u32| (words[*slot as usize] ^ asked).count_ones() <= last;
+            assert_eq!(found, slots.iter().filter(near).collect::<Vec<_>>(), "{most}");
+        }
+        sketches.wipe(1);
+        assert_eq!(sketches.rows.row(1), [0]);
+    }
+}

@@ -33,6 +33,9 @@ use crate::storage::wal::writer::{Active, Writer, active_segment};
 /// turns up never takes the place of its declaration.
 const ACCEPTED_LOSS_GENERATION: u64 = 1 << 40;
 
+/// Zeros that a start writes for its new segment, at most: nobody is served meanwhile.
+const FIRST_BYTES_MAX: u64 = 8 << 20;
+
 impl Recovery {
     pub(super) fn remove_leftovers(&mut self) -> io::Result<()> {
         let disk = self.env.disk.as_ref();
@@ -501,7 +504,9 @@ impl Recovery {
         let offset = bytes.len() as u64;
         let log_bytes = self.report.bytes_scanned;
         let min = env.scale.segment_bytes_min;
-        let wanted = next_segment_bytes(log_bytes, min, self.options.segment_bytes_max);
+        // The next one of full size is made while writers use this one.
+        let max = self.options.segment_bytes_max.min(FIRST_BYTES_MAX);
+        let wanted = next_segment_bytes(log_bytes, min, max);
         let least = (offset + footer.bytes_with_one_more()).next_multiple_of(min);
         let name = SegmentName { start: new.start, rewritten: None }.file_name();
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");

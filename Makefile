@@ -178,7 +178,7 @@ bench-quick: need-rust ## the same with small logs and fewer points (minutes)
 	$(call run-bench,--quick)
 
 allocations: need-rust ## how many allocations one remember makes in the library
-	$(CARGO) run $(PEERS) --release --locked --target-dir "$(TARGET)" --example allocations
+	$(CARGO) run --release --locked -p engram-bench --example allocations
 
 RECALL = target/bench-recall
 bench-recall: need-rust ## recall beside PyPI's indexes and stores, and under load (QUICK=1, ONLY=small,load)

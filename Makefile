@@ -1,7 +1,8 @@
 # Engram's commands. `make` alone lists them.
 #
 # What is needed: a Rust toolchain (1.95 or newer) and a C compiler to link with. Parts of the
-# toolchain are added through rustup where they are missing; all else is named, not installed.
+# toolchain are added through rustup where they are missing, and valgrind through the distribution where
+# that needs no asking; all else is named, not installed.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,7 +27,7 @@ PRODUCT = --workspace --exclude engram-sim
 # Long forms of tests that the gate runs short. A failing one prints its seed: ENGRAM_TEST_SEED=….
 .PHONY: kill-test flip-test index-kill-test recall-test strace-test crowd-test soak race sim sim-small sim-gate
 .PHONY: help run demo test quality fuzz fmt fmt-check clippy doc licences coverage bench bench-quick peers-check \
-	allocations bench-recall chitchat eval eval-chats embedder-table clean need-rust
+	instructions allocations bench-recall chitchat eval eval-chats embedder-table clean need-rust
 
 # $(call need-component,SUBCOMMAND,COMPONENT): a part of the toolchain that rustup can add.
 define need-component
@@ -82,7 +83,7 @@ sim-small: need-rust ## every workload of up to DEPTH=3 operations, crashed at e
 sim-gate: need-rust
 	$(call run-sim,--seconds 30 --without misdirected)
 
-quality: fmt-check clippy test sim-gate doc licences ## every check that a change must pass
+quality: fmt-check clippy test sim-gate instructions doc licences ## every check that a change must pass
 	@echo "quality: all checks passed"
 
 fmt: need-rust ## format everything
@@ -177,8 +178,11 @@ bench: need-rust ## measure everything, beside the limit and beside peers (most 
 bench-quick: need-rust ## the same with small logs and fewer points (minutes)
 	$(call run-bench,--quick)
 
+instructions: need-rust ## instructions of hot paths against their bounds (valgrind's callgrind)
+	CARGO=$(CARGO) TARGET="$(TARGET)" scripts/instructions.sh
+
 allocations: need-rust ## how many allocations one remember makes in the library
-	$(CARGO) run $(PEERS) --release --locked --target-dir "$(TARGET)" --example allocations
+	$(CARGO) run --release --locked -p engram-bench --example allocations
 
 RECALL = target/bench-recall
 bench-recall: need-rust ## recall beside PyPI's indexes and stores, and under load (QUICK=1, ONLY=small,load)

@@ -40,7 +40,7 @@ use crate::storage::wal::quarantine::Quarantine;
 use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segments::Segments;
 use crate::storage::wal::writer::Writer;
-use crate::store::change::{Answers, Change, Group};
+use crate::store::change::{Answers, Changes, Group};
 use crate::store::commit::Committer;
 use crate::store::directory::Directory;
 use crate::store::options::{Drive, Durability, Options};
@@ -51,6 +51,9 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
+
+/// Most used slots that are kept for the next groups.
+const SLOTS_KEPT_MAX: usize = 256;
 
 /// Why a log is poisoned that a thread of it panicked.
 const PANICKED: &str = "a thread of the log panicked";
@@ -70,14 +73,45 @@ struct Queue {
     changes: usize,
     bytes: usize,
     closing: bool,
+    /// Slots that have been answered, the oldest first.
+    slots: VecDeque<Arc<Slot>>,
+}
+
+impl Queue {
+    /// A slot for the next group: a used one, unless whoever waited there has not left yet.
+    fn slot(&mut self) -> Arc<Slot> {
+        let mut used = self.slots.pop_front().unwrap_or_default();
+        match Arc::get_mut(&mut used) {
+            Some(slot) => *slot = Slot::default(),
+            None => used = Arc::default(),
+        }
+        used
+    }
+
+    /// Takes back slots that have been answered.
+    fn take_back(&mut self, answered: &mut Vec<Arc<Slot>>) {
+        let room = SLOTS_KEPT_MAX.saturating_sub(self.slots.len());
+        self.slots.extend(answered.drain(..).take(room));
+    }
 }
 
 #[derive(Debug)]
 struct Engine {
     writer: Writer,
     committer: Committer<Ticket>,
+    /// Where what waits is taken from the queue to; empty in between.
+    taken: VecDeque<Group<Ticket>>,
+    /// Slots of the last batch, to go back to the queue.
+    answered: Vec<Arc<Slot>>,
     /// When the log was last synced by an interval.
     synced_at: Duration,
+}
+
+impl Engine {
+    fn new(writer: Writer, committer: Committer<Ticket>) -> Self {
+        let (taken, answered) = (VecDeque::new(), Vec::new());
+        Self { writer, committer, taken, answered, synced_at: Duration::ZERO }
+    }
 }
 
 /// What any thread may see of the writer without waiting for it.
@@ -166,7 +200,7 @@ impl Driver {
             seen: Seen::default(),
             queue: Mutex::default(),
             work: Condvar::new(),
-            engine: Mutex::new(Engine { writer, committer, synced_at: Duration::ZERO }),
+            engine: Mutex::new(Engine::new(writer, committer)),
             last_batch: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             mark_armed: AtomicBool::new(false),
@@ -276,14 +310,13 @@ impl Shared {
     /// Queues changes; they go their way when somebody waits for them or drops the handle.
     pub(crate) fn submit<T>(
         self: &Arc<Self>,
-        changes: Vec<Result<Change>>,
+        changes: Changes,
         convert: fn(Answers) -> Result<T>,
     ) -> Result<Pending<T>> {
         self.refuse_poisoned()?;
         let count = changes.len();
         let bytes: usize = changes.iter().flatten().map(|change| change.payload.len()).sum();
-        let slot = Arc::new(Slot::default());
-        {
+        let slot = {
             let mut queue = lock(&self.queue);
             if queue.closing {
                 return Err(Error::Closed);
@@ -299,8 +332,10 @@ impl Shared {
             queue.changes += count;
             queue.bytes += bytes;
             Metrics::set(&self.env.metrics.queue_depth, queue.changes as u64);
+            let slot = queue.slot();
             queue.groups.push_back(Group { changes, ticket: Ticket::new(Arc::clone(&slot)) });
-        }
+            slot
+        };
         let shared = Arc::clone(self);
         Ok(Pending::new(slot, shared, convert))
     }

@@ -16,6 +16,7 @@
 //! every older schema for ever; golden files prove it. Deliberately absent: frames and LSNs.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
+use std::borrow::Cow;
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
@@ -313,9 +314,9 @@ impl Remember<'_> {
     }
 }
 
-/// The payload of a `Remember`.
+/// The payload of a `Remember`, and the id back.
 #[must_use]
-pub fn encode_remember(space: &str, episode: Episode, recorded_at: Timestamp) -> Vec<u8> {
+pub fn encode_remember(space: &str, episode: Episode, recorded_at: Timestamp) -> (Vec<u8>, String) {
     let Episode { id, what, when, place, who, embedding, confidence, metadata } = episode;
     let body = RememberBody { what, place, who, confidence, metadata };
     let names = space.len().saturating_add(id.len());
@@ -333,7 +334,7 @@ pub fn encode_remember(space: &str, episode: Episode, recorded_at: Timestamp) ->
     payload.extend_from_slice(space.as_bytes());
     payload.extend_from_slice(id.as_bytes());
     body.encode_raw(&mut payload);
-    payload
+    (payload, id)
 }
 
 /// The payload of a `Forget` (or, with an empty id, of a `ForgetSpace`).
@@ -384,7 +385,25 @@ pub fn decode<'a>(header: &Header, payload: &'a [u8]) -> Option<Record<'a>> {
     if header.codec != Codec::PLAIN || !knows_schema(header.schema) {
         return None;
     }
-    match header.kind {
+    decode_plain(header.kind, payload)
+}
+
+/// The space that a payload of this program's schema is about.
+#[must_use]
+pub fn space_of(kind: Kind, payload: &[u8]) -> Cow<'_, str> {
+    match decode_plain(kind, payload) {
+        Some(Record::SpaceDefined { space, .. }) => Cow::Owned(space),
+        Some(
+            Record::Remember(Remember { space, .. })
+            | Record::Forget { space, .. }
+            | Record::ForgetSpace { space, .. },
+        ) => Cow::Borrowed(space),
+        Some(Record::LegacyImported(_) | Record::Mark) | None => Cow::Borrowed(""),
+    }
+}
+
+fn decode_plain(kind: Kind, payload: &[u8]) -> Option<Record<'_>> {
+    match kind {
         Kind::REMEMBER => decode_remember(payload).map(Record::Remember),
         Kind::FORGET => {
             let (at, space, id) = decode_forget(payload)?;
@@ -474,7 +493,7 @@ mod tests {
     #[test]
     fn an_episode_reads_back_as_it_was_written() {
         let recorded: Timestamp = "2026-11-23T01:02:03.4Z".parse().unwrap();
-        let payload = encode_remember("s", episode(), recorded);
+        let (payload, _) = encode_remember("s", episode(), recorded);
         let Some(Record::Remember(read)) = decode(&header(Kind::REMEMBER), &payload) else {
             panic!("undecodable");
         };
@@ -484,7 +503,7 @@ mod tests {
 
     #[test]
     fn a_cut_payload_is_undecodable_and_never_a_panic() {
-        let payload = encode_remember("space", episode(), Timestamp::UNIX_EPOCH);
+        let (payload, _) = encode_remember("space", episode(), Timestamp::UNIX_EPOCH);
         for cut in 0..payload.len() {
             if let Some(Record::Remember(read)) = decode(&header(Kind::REMEMBER), &payload[..cut]) {
                 assert_ne!(read.episode(), Some((episode(), Timestamp::UNIX_EPOCH)));

@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use smallvec::smallvec;
 
-use change::{Answers, Change, Done, What};
+use change::{Answers, Change, Changes, Done, What};
 
 use crate::clock::Rng;
 use crate::driver::Driver;
@@ -104,8 +105,8 @@ impl Store {
         condition: Condition,
     ) -> Result<Pending<Remembered>> {
         check_space(space)?;
-        let change = self.prepare(&Arc::from(space), draft, condition)?;
-        self.inner.driver.shared.submit(vec![Ok(change)], |answers| {
+        let change = self.prepare(space, draft, condition)?;
+        self.inner.driver.shared.submit(smallvec![Ok(change)], |answers| {
             let Done { id, lsn, replaced, .. } = only(answers)?;
             Ok(Remembered { id, lsn, replaced })
         })
@@ -132,9 +133,8 @@ impl Store {
                 too_large: true,
             });
         }
-        let space: Arc<str> = Arc::from(space);
-        let changes: Vec<Result<Change>> =
-            drafts.into_iter().map(|draft| self.prepare(&space, draft?, condition)).collect();
+        let changes: Changes =
+            drafts.into_iter().map(|draft| self.prepare(space, draft?, condition)).collect();
         let bytes: usize = changes.iter().flatten().map(|change| change.payload.len()).sum();
         if bytes > limits::BATCH_BYTES_MAX {
             return Err(Error::Limit {
@@ -163,7 +163,6 @@ impl Store {
         let change = Change {
             key: keys.episode(space, id),
             space_key: keys.space(space),
-            space: Arc::from(space),
             id: id.to_owned(),
             condition,
             what: What::Forget,
@@ -172,7 +171,7 @@ impl Store {
             payload,
         };
         let convert = |answers| only(answers).map(|done| Forgotten { lsn: done.lsn });
-        let pending = self.inner.driver.shared.submit(vec![Ok(change)], convert)?;
+        let pending = self.inner.driver.shared.submit(smallvec![Ok(change)], convert)?;
         Ok(pending.forgetting(keys.space(space)))
     }
 
@@ -186,7 +185,6 @@ impl Store {
         let change = Change {
             key: space_key,
             space_key,
-            space: Arc::from(space),
             id: String::new(),
             condition: Condition::Any,
             what: What::ForgetSpace,
@@ -197,7 +195,7 @@ impl Store {
         let convert = |answers| {
             only(answers).map(|done| SpaceForgotten { lsn: done.lsn, episodes: done.forgotten })
         };
-        let pending = self.inner.driver.shared.submit(vec![Ok(change)], convert)?;
+        let pending = self.inner.driver.shared.submit(smallvec![Ok(change)], convert)?;
         Ok(pending.forgetting(space_key))
     }
 
@@ -312,7 +310,6 @@ impl Store {
             let change = Change {
                 key: self.inner.keys.episode(space, id),
                 space_key: self.inner.keys.space(space),
-                space: Arc::from(space),
                 id: id.to_owned(),
                 condition: Condition::Absent,
                 what: What::Remember { dimension },
@@ -320,7 +317,7 @@ impl Store {
                 payload_crc: header.payload_crc,
                 payload: payload.clone(),
             };
-            match self.inner.driver.shared.submit(vec![Ok(change)], only)?.wait() {
+            match self.inner.driver.shared.submit(smallvec![Ok(change)], only)?.wait() {
                 Ok(_) => restored += 1,
                 Err(Error::Precondition { .. } | Error::Dimension { .. } | Error::Model { .. }) => {
                     skipped += 1;
@@ -373,7 +370,7 @@ impl Store {
     }
 
     /// Checks and encodes an episode, on its caller's thread.
-    fn prepare(&self, space: &Arc<str>, draft: Draft, condition: Condition) -> Result<Change> {
+    fn prepare(&self, space: &str, draft: Draft, condition: Condition) -> Result<Change> {
         let env = self.env();
         let now = env.clock.now();
         let model = draft.embedding_model.as_deref().map(Arc::from);
@@ -387,18 +384,16 @@ impl Store {
 /// The change that keeps a checked episode.
 fn prepare_episode(
     keys: &Keys,
-    space: &Arc<str>,
+    space: &str,
     episode: crate::Episode,
     now: Timestamp,
     condition: Condition,
 ) -> Change {
-    let id = episode.id.clone();
     let dimension = u32::try_from(episode.embedding.len()).unwrap_or(u32::MAX);
-    let payload = record::encode_remember(space, episode, now);
+    let (payload, id) = record::encode_remember(space, episode, now);
     Change {
         key: keys.episode(space, &id),
         space_key: keys.space(space),
-        space: Arc::clone(space),
         id,
         condition,
         what: What::Remember { dimension },

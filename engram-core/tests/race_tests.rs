@@ -111,6 +111,28 @@ fn a_full_queue_answers_busy_and_loses_nothing() {
     });
 }
 
+/// Where answers are put is used again for other callers, once nobody looks there any more.
+#[test]
+fn an_answer_stays_its_own_callers_however_late_it_is_taken() {
+    explore(|| {
+        let (_disk, store) = start(&Image::new());
+        let writers = (0..2).map(|n| {
+            let store = store.clone();
+            thread::spawn(move || {
+                let late = format!("late{n}");
+                let pending = store.remember("s", draft(&late, text(0)), Condition::Any);
+                for version in 0..3 {
+                    let id = format!("e{n}");
+                    assert_eq!(keep(&store, &id, version).unwrap().id, id);
+                }
+                let kept = settle(pending).unwrap();
+                assert_eq!((found(&store, &late), kept.id), (Some((kept.lsn, 0)), late));
+            })
+        });
+        all(writers.collect());
+    });
+}
+
 #[test]
 fn a_handle_that_moves_between_tasks_or_is_dropped_goes_its_way() {
     explore(|| {

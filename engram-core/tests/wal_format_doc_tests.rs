@@ -49,7 +49,8 @@ fn example() -> Vec<u8> {
         confidence: 1.0,
         metadata: None,
     };
-    let kept = record::encode_remember("demo", episode, "2026-01-02T03:04:06Z".parse().unwrap());
+    let (kept, _) =
+        record::encode_remember("demo", episode, "2026-01-02T03:04:06Z".parse().unwrap());
     let gone = record::encode_forget("demo", "tea", "2026-01-02T03:04:07Z".parse().unwrap());
     let mut bytes = segment_header().encode_block();
     let mut footer = FooterBuilder::default();

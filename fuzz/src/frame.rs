@@ -69,7 +69,7 @@ fn payload_of(kind: u8, payload: &[u8]) {
             let Some((episode, at)) = episode else { return };
             let space = remember.space;
             // Through bytes, for NaN is not NaN.
-            let once = record::encode_remember(space, episode, at);
+            let (once, _) = record::encode_remember(space, episode, at);
             let Some(Record::Remember(again)) = record::decode(&header, &once) else {
                 unreachable!("what was encoded is an episode")
             };
@@ -78,7 +78,7 @@ fn payload_of(kind: u8, payload: &[u8]) {
             assert_eq!((again.when, again.embedding), (remember.when, remember.embedding));
             assert!(episode.is_some(), "what was encoded decodes");
             if let Some((episode, at)) = episode {
-                assert_eq!(record::encode_remember(space, episode, at), once);
+                assert_eq!(record::encode_remember(space, episode, at).0, once);
             }
         }
         Some(Record::Forget { at: Some(at), space, id }) => {
@@ -168,7 +168,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let mut seeds = Vec::new();
     if let Ok(episode) = draft.check(at, || "id".into()) {
-        seeds.push([vec![1], record::encode_remember("s", episode, at)].concat());
+        seeds.push([vec![1], record::encode_remember("s", episode, at).0].concat());
     }
     seeds.push([vec![2], record::encode_forget("s", "id", at)].concat());
     seeds

@@ -2,12 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::pending::Ticket;
 use super::{Engine, Shared, lock};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::storage::wal::writer::Writer;
-use crate::store::change::Answers;
 use crate::store::commit::Step;
 use crate::store::options::Durability;
 use crate::sync::atomic::Ordering;
@@ -22,19 +20,21 @@ impl Shared {
 
     /// Takes all that waits. Says whether there was anything.
     pub(super) fn begin_batch(&self, engine: &mut Engine) -> bool {
-        let (groups, changes, bytes) = {
+        let Engine { committer, taken, answered, .. } = engine;
+        let (changes, bytes) = {
             let mut queue = lock(&self.queue);
-            let groups: Vec<_> = queue.groups.drain(..).collect();
+            queue.take_back(answered);
+            std::mem::swap(&mut queue.groups, taken);
             Metrics::set(&self.env.metrics.queue_depth, 0);
-            (groups, std::mem::take(&mut queue.changes), std::mem::take(&mut queue.bytes))
+            (std::mem::take(&mut queue.changes), std::mem::take(&mut queue.bytes))
         };
-        if groups.is_empty() {
+        if taken.is_empty() {
             return false;
         }
-        self.last_batch.store(groups.len() as u64, Ordering::Relaxed);
+        self.last_batch.store(taken.len() as u64, Ordering::Relaxed);
         Metrics::record(&self.env.metrics.batch_records, changes as u64);
         Metrics::record(&self.env.metrics.batch_bytes, bytes as u64);
-        engine.committer.begin(groups);
+        committer.begin(taken.drain(..));
         true
     }
 
@@ -42,37 +42,38 @@ impl Shared {
     pub(super) fn step_batch(&self, engine: &mut Engine) -> bool {
         let Engine { writer, committer, .. } = engine;
         let step = AssertUnwindSafe(|| committer.step(writer, &self.memory));
-        let answered = match catch_unwind(step) {
+        match catch_unwind(step) {
             Ok(Step::More) => return false,
-            Ok(Step::Done(answered)) => answered,
+            Ok(Step::Done) => {}
             Err(_) => {
                 let e = writer.poison("the writer panicked".into());
-                committer.abort(&e)
+                committer.abort(&e);
             }
-        };
-        self.answer(engine, answered);
+        }
+        self.answer(engine);
         true
     }
 
-    fn answer(&self, engine: &mut Engine, mut answered: Vec<(Ticket, Answers)>) {
-        let Engine { writer, synced_at, .. } = engine;
+    fn answer(&self, engine: &mut Engine) {
+        let Engine { writer, committer, answered, synced_at, .. } = engine;
         let synced = self.sync_if_due(writer, synced_at);
-        if let Some(e) = synced.err().or_else(|| writer.check_poison().err()) {
-            // Nothing is acknowledged after a failed sync but what an earlier one made durable.
-            for answer in answered.iter_mut().flat_map(|(_, answers)| answers) {
-                if answer.as_ref().is_ok_and(|done| done.lsn > writer.synced_lsn()) {
-                    *answer = Err(e.clone());
-                }
-            }
-        }
+        let failed = synced.err().or_else(|| writer.check_poison().err());
         self.publish(writer);
         self.batches.fetch_add(1, Ordering::AcqRel);
         self.arm_indexing();
-        for (ticket, answers) in answered {
-            for e in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-                self.env.metrics.write_refused(e);
+        for (ticket, mut answers) in committer.answers() {
+            for answer in &mut answers {
+                // Nothing is acknowledged after a failed sync but what an earlier one made durable.
+                if let Some(e) = &failed
+                    && answer.as_ref().is_ok_and(|done| done.lsn > writer.synced_lsn())
+                {
+                    *answer = Err(e.clone());
+                }
+                if let Err(e) = answer {
+                    self.env.metrics.write_refused(e);
+                }
             }
-            ticket.fill(answers);
+            answered.extend(ticket.fill(answers));
         }
         self.arm(writer);
     }

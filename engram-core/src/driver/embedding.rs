@@ -10,6 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use smallvec::smallvec;
+
 use super::indexing::SpaceCell;
 use super::{Shared, lock};
 use crate::embedder::{NotEmbedded, Purpose, Reach};
@@ -477,7 +479,7 @@ impl Shared {
     pub(crate) fn define(self: &Arc<Self>, change: Change) -> Result<()> {
         let answered =
             |answers: Answers| answers.into_iter().next().unwrap_or(Err(Error::Closed)).map(drop);
-        self.submit(vec![Ok(change)], answered)?.wait()
+        self.submit(smallvec![Ok(change)], answered)?.wait()
     }
 }
 

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use smallvec::smallvec;
+
 use super::{Shared, lock, unanswered};
 use crate::error::{Error, Result};
 use crate::store::change::Answers;
@@ -60,17 +62,18 @@ impl Ticket {
         Self(Some(slot))
     }
 
-    pub(super) fn fill(mut self, answers: Answers) {
-        if let Some(slot) = self.0.take() {
-            slot.fill(answers);
-        }
+    /// Answers, and gives back where to, for another group to use.
+    pub(super) fn fill(mut self, answers: Answers) -> Option<Arc<Slot>> {
+        let slot = self.0.take()?;
+        slot.fill(answers);
+        Some(slot)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(slot) = self.0.take() {
-            slot.fill(vec![Err(unanswered())]);
+            slot.fill(smallvec![Err(unanswered())]);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One change to the memory, as its caller hands it to the committer, and its answer.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::record::{self, Definition, LegacyImported};
@@ -14,8 +16,6 @@ pub struct Change {
     pub key: u64,
     /// Keyed hash of the space.
     pub space_key: u64,
-    /// The space's name.
-    pub space: Arc<str>,
     /// The id.
     pub id: String,
     /// What must hold.
@@ -69,7 +69,6 @@ impl Change {
         Self {
             key: space_key,
             space_key,
-            space: Arc::from(space),
             id: String::new(),
             condition: Condition::Any,
             what: What::Define(over),
@@ -86,7 +85,6 @@ impl Change {
         Self {
             key: 0,
             space_key: 0,
-            space: Arc::from(""),
             id: String::new(),
             condition: Condition::Any,
             what: What::LegacyImported,
@@ -94,6 +92,11 @@ impl Change {
             payload_crc: frame::crc(&payload),
             payload,
         }
+    }
+
+    /// The space's name.
+    pub(super) fn space(&self) -> Cow<'_, str> {
+        record::space_of(self.kind(), &self.payload)
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -107,11 +110,15 @@ impl Change {
     }
 }
 
+/// Changes, in order; what their caller refused already keeps its place. Mostly it is one, which
+/// needs no allocation.
+pub type Changes = SmallVec<[Result<Change>; 1]>;
+
 /// Changes that wait for one answer.
 #[derive(Debug)]
 pub struct Group<T> {
-    /// The changes, in order; what the caller refused already keeps its place.
-    pub changes: Vec<Result<Change>>,
+    /// The changes.
+    pub changes: Changes,
     /// Whose they are.
     pub ticket: T,
 }
@@ -130,7 +137,7 @@ pub struct Done {
 }
 
 /// The answers to a group, one a change.
-pub type Answers = Vec<Result<Done>>;
+pub type Answers = SmallVec<[Result<Done>; 1]>;
 
 /// Whether vectors that are brought can be compared with those of a space.
 pub(super) fn check_fits(space: &str, fixed: &Definition, brought: &Definition) -> Result<()> {

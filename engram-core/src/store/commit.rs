@@ -7,14 +7,16 @@
 //!
 //! Deliberately absent: threads and whoever waits. No timer delays a lonely write.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::record::{self, Definition};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::compact::MemoryCell;
 use crate::storage::wal::frame::{self, Header, Kind};
-use crate::storage::wal::knowledge::{Applied, Knowledge, Place};
+use crate::storage::wal::knowledge::{Applied, KeyMap, Knowledge, Place};
 use crate::storage::wal::writer::{NewFrame, Pushed, Writer};
 use crate::store::answers::Condition;
 use crate::store::change::{Answers, Change, Done, Group, Redefine, What, check_fits};
@@ -25,12 +27,12 @@ use crate::store::options::Durability;
 const WRITE_BYTES: usize = 8 << 20;
 
 /// What a step did.
-#[derive(Debug)]
-pub enum Step<T> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
     /// There is more to do.
     More,
-    /// Groups that have their answers.
-    Done(Vec<(T, Answers)>),
+    /// All groups have their answers: [`Committer::answers`].
+    Done,
 }
 
 #[derive(Debug)]
@@ -71,27 +73,33 @@ struct Staged {
     flushed: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Pending {
-    /// `None`: forgotten in this batch.
-    lsn: Option<u64>,
-}
-
 /// What the batch has decided and the directory does not know yet.
 #[derive(Debug, Default)]
 struct Overlay {
-    episodes: HashMap<u64, Pending>,
-    definitions: HashMap<u64, Definition>,
-    floors: HashMap<u64, u64>,
+    /// Their LSNs; `None`: forgotten in this batch.
+    episodes: KeyMap<Option<u64>>,
+    definitions: KeyMap<Definition>,
+    floors: KeyMap<u64>,
 }
 
-/// The machine.
+impl Overlay {
+    fn clear(&mut self) {
+        self.episodes.clear();
+        self.definitions.clear();
+        self.floors.clear();
+    }
+}
+
+/// The answers to a group so far.
+type Gathered = SmallVec<[Option<Result<Done>>; 1]>;
+
+/// The machine. What it gathers a batch in is kept for the next one.
 #[derive(Debug)]
 pub struct Committer<T> {
     durability: Durability,
     /// What a space is fixed to whose first episode brings no embedding.
     configured: Option<Definition>,
-    groups: Vec<(T, Vec<Option<Result<Done>>>)>,
+    groups: Vec<(T, Gathered)>,
     waiting: VecDeque<Waiting>,
     staged: Vec<Staged>,
     overlay: Overlay,
@@ -129,10 +137,10 @@ impl<T> Committer<T> {
     }
 
     /// Takes a batch. The one before must be done.
-    pub fn begin(&mut self, groups: Vec<Group<T>>) {
+    pub fn begin(&mut self, groups: impl IntoIterator<Item = Group<T>>) {
         debug_assert!(self.groups.is_empty(), "a batch is under way");
         for (number, group) in groups.into_iter().enumerate() {
-            let mut answers = Vec::with_capacity(group.changes.len());
+            let mut answers = Gathered::with_capacity(group.changes.len());
             for (index, change) in group.changes.into_iter().enumerate() {
                 match change {
                     Ok(change) => {
@@ -154,28 +162,35 @@ impl<T> Committer<T> {
     }
 
     /// Does the next act. `memory` gives the directory, behind its owner's lock.
-    pub fn step(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Step<T> {
+    pub fn step(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Step {
         match self.act(writer, memory) {
-            Ok(true) => Step::Done(self.answers()),
+            Ok(true) => Step::Done,
             Ok(false) => Step::More,
-            Err(e) => Step::Done(self.abort(&e)),
+            Err(e) => {
+                self.abort(&e);
+                Step::Done
+            }
         }
     }
 
     /// Gives up the batch: whoever has no answer yet gets this error.
-    pub fn abort(&mut self, e: &Error) -> Vec<(T, Answers)> {
+    pub fn abort(&mut self, e: &Error) {
         self.fail_all(e);
         self.failure = Some(e.clone());
-        self.answers()
     }
 
     /// Does acts until the batch is done.
-    pub fn run(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Vec<(T, Answers)> {
-        loop {
-            if let Step::Done(answers) = self.step(writer, memory) {
-                return answers;
-            }
-        }
+    pub fn run(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) {
+        while self.step(writer, memory) == Step::More {}
+    }
+
+    /// Gives the groups of a batch that is done back, with their answers.
+    pub fn answers(&mut self) -> impl Iterator<Item = (T, Answers)> + '_ {
+        let failure = self.failure.take().unwrap_or(Error::Closed);
+        self.groups.drain(..).map(move |(ticket, answers)| {
+            let answer = |a: Option<_>| a.unwrap_or_else(|| Err(failure.clone()));
+            (ticket, answers.into_iter().map(answer).collect())
+        })
     }
 
     fn act(&mut self, writer: &mut Writer, memory: &dyn DirectoryCell) -> Result<bool> {
@@ -298,7 +313,7 @@ impl<T> Committer<T> {
         definition: Definition,
         writer: &mut Writer,
     ) -> Result<bool> {
-        let payload = record::encode_space_defined(&waiting.change.space, &definition);
+        let payload = record::encode_space_defined(&waiting.change.space(), &definition);
         if !writer.has_room_for(&[payload.len(), waiting.change.payload.len()]) {
             return Ok(false);
         }
@@ -325,11 +340,11 @@ impl<T> Committer<T> {
                 return if self.space_exists(change, directory) {
                     Ok(Verdict::Go { replaced: false })
                 } else {
-                    Err(Error::NoSpace { space: change.space.to_string() })
+                    Err(Error::NoSpace { space: change.space().into_owned() })
                 };
             }
             What::Forget if current.is_none() && !self.may_hold(change, directory) => {
-                let (space, id) = (change.space.to_string(), change.id.clone());
+                let (space, id) = (change.space().into_owned(), change.id.clone());
                 return Err(Error::NoEpisode { space, id });
             }
             What::ForgetIfThere if current.is_none() && !self.may_hold(change, directory) => {
@@ -338,7 +353,7 @@ impl<T> Committer<T> {
             What::Remember { .. } => {
                 let brought = change.definition.as_ref();
                 if let Some((fixed, brought)) = self.definition(change, directory).zip(brought) {
-                    check_fits(&change.space, fixed, brought)?;
+                    check_fits(&change.space(), fixed, brought)?;
                 }
             }
             What::Define(over) => return self.check_define(change, over, directory),
@@ -367,7 +382,7 @@ impl<T> Committer<T> {
         over: Redefine,
         directory: &Directory,
     ) -> Result<Verdict> {
-        let space = || change.space.to_string();
+        let space = || change.space().into_owned();
         if !self.space_exists(change, directory) {
             return match over {
                 Redefine::Nothing => Ok(Verdict::NothingToDo),
@@ -388,13 +403,13 @@ impl<T> Committer<T> {
     /// The LSN of the episode that the change is about, as of all decided before.
     fn current(&self, change: &Change, directory: &Directory) -> Result<Option<u64>> {
         if let Some(pending) = self.overlay.episodes.get(&change.key) {
-            return Ok(pending.lsn);
+            return Ok(*pending);
         }
         if self.overlay.floors.contains_key(&change.space_key) {
             return Ok(None);
         }
         match directory.get(change.key) {
-            Some(entry) if entry.undecodable().is_none() && *entry.id != *change.id => {
+            Some(entry) if entry.undecodable().is_none() && !entry.is_of(&change.id) => {
                 Err(Error::KeyCollision { id: change.id.clone() })
             }
             entry => Ok(entry.map(|entry| entry.lsn)),
@@ -438,10 +453,10 @@ impl<T> Committer<T> {
     fn note(&mut self, change: &Change, lsn: u64) {
         match change.what {
             What::Remember { .. } => {
-                self.overlay.episodes.insert(change.key, Pending { lsn: Some(lsn) });
+                self.overlay.episodes.insert(change.key, Some(lsn));
             }
             What::Forget | What::ForgetIfThere => {
-                self.overlay.episodes.insert(change.key, Pending { lsn: None });
+                self.overlay.episodes.insert(change.key, None);
             }
             What::ForgetSpace => {
                 let space = change.space_key;
@@ -515,11 +530,10 @@ impl<T> Committer<T> {
 
     /// Makes the batch visible: it is durable now (or as durable as was asked for).
     fn apply(&mut self, memory: &dyn DirectoryCell) {
-        let staged = std::mem::take(&mut self.staged);
-        self.overlay = Overlay::default();
-        let groups = &mut self.groups;
+        self.overlay.clear();
+        let (staged, groups) = (&mut self.staged, &mut self.groups);
         memory.with_mut(&mut |directory| {
-            for staged in &staged {
+            for staged in staged.iter() {
                 let applied = apply_one(directory, staged);
                 let answer = staged.index.and_then(|i| groups.get_mut(staged.group)?.1.get_mut(i));
                 if let Some(Some(Ok(done))) = answer {
@@ -527,8 +541,8 @@ impl<T> Committer<T> {
                 }
             }
         });
-        for staged in staged {
-            let answer = staged.index.and_then(|i| self.groups.get_mut(staged.group)?.1.get_mut(i));
+        for staged in staged.drain(..) {
+            let answer = staged.index.and_then(|i| groups.get_mut(staged.group)?.1.get_mut(i));
             if let Some(Some(Ok(done))) = answer {
                 done.id = staged.id;
             }
@@ -551,17 +565,8 @@ impl<T> Committer<T> {
         for waiting in std::mem::take(&mut self.waiting) {
             self.answer(waiting.group, waiting.index, Err(e.clone()));
         }
-        self.overlay = Overlay::default();
+        self.overlay.clear();
         self.phase = Phase::Decide;
-    }
-
-    fn answers(&mut self) -> Vec<(T, Answers)> {
-        let groups = std::mem::take(&mut self.groups);
-        let failure = self.failure.take().unwrap_or(Error::Closed);
-        let finished = |answers: Vec<Option<Result<Done>>>| {
-            answers.into_iter().map(|a| a.unwrap_or_else(|| Err(failure.clone()))).collect()
-        };
-        groups.into_iter().map(|(ticket, answers)| (ticket, finished(answers))).collect()
     }
 }
 

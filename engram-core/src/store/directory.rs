@@ -15,6 +15,7 @@ mod knowledge;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use feed::Feed;
+use siphasher::sip::SipHasher13;
 
 use crate::record::{Definition, Instant};
 use crate::storage::wal::frame::{Header, Kind};
@@ -23,9 +24,9 @@ use crate::storage::wal::knowledge::{KeyMap, Place, Usage};
 /// An episode's place in the directory.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its id; empty for a frame that this version does not understand.
-    pub id: Box<str>,
     key: u64,
+    /// A hash of its id beside the key's: the id itself is in the log alone.
+    id_hash: u64,
     /// The LSN of its frame.
     pub lsn: u64,
     when_seconds: i64,
@@ -43,6 +44,13 @@ impl Entry {
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
+    }
+
+    /// Whether it is of this id, and not of one whose key happens to be the same. Without meaning
+    /// for a frame that this version does not understand.
+    #[must_use]
+    pub fn is_of(&self, id: &str) -> bool {
+        self.id_hash == id_hash(id)
     }
 
     /// The kind and schema of a frame that this version does not understand.
@@ -408,6 +416,11 @@ impl Space {
     }
 }
 
+/// Its key is no secret's: nobody can make a key collide, so it need not be hard here as well.
+fn id_hash(id: &str) -> u64 {
+    SipHasher13::new().hash(id.as_bytes())
+}
+
 fn entry_time(entry: &Entry) -> TimeKey {
     let when = Instant { seconds: entry.when_seconds, nanos: entry.when_nanos };
     time_key(entry.space, when, entry.lsn)
@@ -426,4 +439,36 @@ fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 
 fn index(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Known;
+    use crate::storage::wal::frame::Codec;
+    use crate::storage::wal::knowledge::Knowledge as _;
+
+    /// Two ids of one key cannot be found by trying, so this is the one place that has them.
+    #[test]
+    fn an_entry_knows_its_id_from_another_of_the_same_key() {
+        let header = Header {
+            length: 0,
+            kind: Kind::REMEMBER,
+            codec: Codec::PLAIN,
+            schema: 1,
+            lsn: 1,
+            synced: 0,
+            salt: 0,
+            key: 7,
+            space_key: 8,
+            payload_crc: 0,
+            reserved: [0; 4],
+        };
+        let when = Instant { seconds: 0, nanos: 0 };
+        let known = Known::Remember { space: "s", id: "mine", when, dimension: 0 };
+        let mut directory = Directory::default();
+        directory.apply(&header, Place::default(), Some(&known));
+        let entry = directory.get(7);
+        assert!(entry.is_some_and(|entry| entry.is_of("mine") && !entry.is_of("another")));
+    }
 }

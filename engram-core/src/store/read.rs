@@ -28,10 +28,9 @@ impl Store {
     pub fn get(&self, space: &str, id: &str) -> Result<StoredEpisode> {
         let none = || Error::NoEpisode { space: space.to_owned(), id: id.to_owned() };
         let key = self.inner.keys.episode(space, id);
-        let found = self.read_entry(key, |entry| {
-            if entry.undecodable().is_none() && *entry.id != *id { None } else { Some(()) }
-        })?;
-        found.ok_or_else(none)
+        let found = self.read_entry(key, |_| Some(()))?;
+        // Not one whose key happens to be the same.
+        found.filter(|it| it.space == space && it.episode.id == id).ok_or_else(none)
     }
 
     /// Episodes of a space, newest first. One that is replaced while its page is read is given
@@ -59,7 +58,7 @@ impl Store {
                 directory
                     .newest_first(space_key, from, to, before)
                     .take(LIST_CHUNK)
-                    .map(|(cursor, entry)| (cursor, self.inner.keys.episode(space, &entry.id)))
+                    .map(|(cursor, entry)| (cursor, entry.key()))
                     .collect()
             });
             let last = chunk.len() < LIST_CHUNK;

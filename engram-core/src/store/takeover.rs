@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use smallvec::smallvec;
 
-use super::change::{Answers, Change, Group, What};
+use super::change::{Answers, Change, Changes, Group, What};
 use super::commit::Committer;
 use super::directory::Directory;
 use super::{Condition, Durability, prepare_episode};
@@ -144,7 +145,7 @@ impl Takeover<'_> {
         let log = legacy::read(&bytes);
         if !known {
             self.append(file, &log)?;
-            self.commit(vec![Ok(Change::legacy_imported(&imported))])?;
+            self.commit(smallvec![Ok(Change::legacy_imported(&imported))])?;
             for failure in &log.failures {
                 self.report.failed.count(failure.kind);
             }
@@ -178,17 +179,17 @@ impl Takeover<'_> {
     }
 
     fn append(&mut self, file: &LegacyFile, log: &legacy::Log) -> Result<()> {
-        let space: Arc<str> = Arc::from(file.space.as_str());
+        let space = file.space.as_str();
         let now = self.env.clock.now();
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes) = (Changes::new(), 0);
         for entry in &log.entries {
             self.note(file, entry);
             let change = match &entry.change {
                 legacy::Change::Remember(episode) => {
                     let episode = episode.clone();
-                    prepare_episode(self.keys, &space, episode, now, Condition::Any)
+                    prepare_episode(self.keys, space, episode, now, Condition::Any)
                 }
-                legacy::Change::Forget { id } => self.forget(&space, id),
+                legacy::Change::Forget { id } => self.forget(space, id),
                 legacy::Change::Ignored { .. } => {
                     self.report.recovered += 1;
                     continue;
@@ -210,12 +211,11 @@ impl Takeover<'_> {
         self.commit_episodes(file, batch)
     }
 
-    fn forget(&self, space: &Arc<str>, id: &str) -> Change {
+    fn forget(&self, space: &str, id: &str) -> Change {
         let payload = record::encode_forget(space, id, self.env.clock.now());
         Change {
             key: self.keys.episode(space, id),
             space_key: self.keys.space(space),
-            space: Arc::clone(space),
             id: id.to_owned(),
             condition: Condition::Any,
             what: What::ForgetIfThere,
@@ -237,7 +237,7 @@ impl Takeover<'_> {
         self.report.notes.push(format!("{path} at {offset}: kept in the quarantine only, {why}"));
     }
 
-    fn commit_episodes(&mut self, file: &LegacyFile, batch: Vec<Result<Change>>) -> Result<()> {
+    fn commit_episodes(&mut self, file: &LegacyFile, batch: Changes) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -254,11 +254,11 @@ impl Takeover<'_> {
     }
 
     /// Appends changes durably, whatever durability the store has.
-    fn commit(&mut self, changes: Vec<Result<Change>>) -> Result<Answers> {
+    fn commit(&mut self, changes: Changes) -> Result<Answers> {
         let mut committer = Committer::new(Durability::Always);
-        committer.begin(vec![Group { changes, ticket: () }]);
-        let mut answered = committer.run(self.writer, self.memory);
-        let answers = answered.pop().map(|((), answers)| answers).unwrap_or_default();
+        committer.begin([Group { changes, ticket: () }]);
+        committer.run(self.writer, self.memory);
+        let answers = committer.answers().map(|((), answers)| answers).next().unwrap_or_default();
         let fatal = |e: &&Error| !matches!(e, Error::Dimension { .. } | Error::KeyCollision { .. });
         match answers.iter().filter_map(|a| a.as_ref().err()).find(fatal) {
             Some(e) => Err(e.clone()),

@@ -1,7 +1,7 @@
 //! How each kind of frame changes the directory.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use super::{Directory, Entry, Floor, Orphans, Tomb, earliest, index};
+use super::{Directory, Entry, Floor, Orphans, Tomb, earliest, id_hash, index};
 use crate::record::{Definition, Instant, Known};
 use crate::storage::wal::frame::Header;
 use crate::storage::wal::knowledge::{Applied, Place};
@@ -41,8 +41,8 @@ impl Directory {
             space.definition = Some(Definition::given(dimension));
         }
         let mut entry = Entry {
-            id: id.into(),
             key,
+            id_hash: id_hash(id),
             lsn,
             when_seconds: when.seconds,
             when_nanos: when.nanos,

@@ -73,6 +73,8 @@ struct Queue {
     changes: usize,
     bytes: usize,
     closing: bool,
+    /// The writer's thread waits, and nobody has woken it yet. Waking nobody costs a system call.
+    writer_waits: bool,
     /// Slots that have been answered, the oldest first.
     slots: VecDeque<Arc<Slot>>,
 }
@@ -388,8 +390,9 @@ impl Shared {
 
     fn wake_writer(&self) {
         // Taking the lock keeps the wake-up from falling between a look and a wait.
-        drop(lock(&self.queue));
-        self.work.notify_one();
+        if std::mem::take(&mut lock(&self.queue).writer_waits) {
+            self.work.notify_one();
+        }
     }
 
     /// Steps the writer, if it is idle and there is no crowd; else leaves it to its thread.

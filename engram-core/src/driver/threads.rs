@@ -18,7 +18,10 @@ impl Shared {
     /// a batch waits for some of it to go, but never for long.
     fn let_compaction_catch_up(&self) {
         if self.behind.load(Ordering::Acquire) {
-            let waits = |queue: &mut Queue| self.behind.load(Ordering::Acquire) && !queue.closing;
+            let waits = |queue: &mut Queue| {
+                queue.writer_waits = self.behind.load(Ordering::Acquire) && !queue.closing;
+                queue.writer_waits
+            };
             drop(self.work.wait_timeout_while(lock(&self.queue), CATCH_UP_MAX, waits));
         }
     }
@@ -31,6 +34,7 @@ impl Shared {
                 if queue.closing {
                     return;
                 }
+                queue.writer_waits = true;
                 let batches = self.batches.load(Ordering::Relaxed);
                 if let Some(pause) = self.pause() {
                     let (locked, timeout) = self

@@ -416,7 +416,7 @@ impl Space {
     }
 }
 
-/// Its key is no secret's: nobody can make a key collide, so it need not be hard here as well.
+/// Without a secret: it only matters where two keys are equal, and nobody can make them so.
 fn id_hash(id: &str) -> u64 {
     SipHasher13::new().hash(id.as_bytes())
 }

@@ -3,6 +3,7 @@
 pub mod bits;
 pub mod facets;
 pub mod fuse;
+mod mix;
 pub mod space;
 pub mod text;
 pub mod top;

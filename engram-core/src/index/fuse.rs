@@ -134,6 +134,7 @@ fn recency(when: Instant, now: Instant) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::mix::split_mix;
 
     const NOW: Instant = Instant { seconds: 1_000_000_000, nanos: 0 };
 
@@ -226,16 +227,12 @@ mod tests {
         assert!(fuse(vec![later], 0.0, &Weights::default(), NOW)[0].2.recency.abs() < 1e-6);
     }
 
-    /// `SplitMix64`.
+    /// Chance from a seed.
     struct Dice(u64);
 
     impl Dice {
         fn below(&mut self, bound: u16) -> u16 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            u16::try_from((z ^ (z >> 31)) % u64::from(bound)).unwrap()
+            u16::try_from(split_mix(&mut self.0) % u64::from(bound)).unwrap()
         }
 
         /// A number from 0 to 1.

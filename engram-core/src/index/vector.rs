@@ -212,7 +212,7 @@ impl Vectors {
         if slots > 2 * compared(limit) { Way::Sketch } else { Way::Exact }
     }
 
-    /// The same by comparing all of the allowed.
+    /// What [`Vectors::nearest`] looks for, by comparing all of the allowed.
     ///
     /// # Panics
     /// When the query does not have [`Vectors::dimension`] components.

@@ -25,8 +25,8 @@ use crate::record::{Definition, Instant};
 /// Candidates that each signal gives, at least: fusing needs to see more than is answered.
 const DEPTH_MIN: usize = 100;
 
-/// A cosine of vectors in eight bits is off by less than this: of 256 components usually by a
-/// thousandth.
+/// A cosine of vectors in eight bits is off by less than this: by a thousandth or less as a rule, and
+/// this is five standard deviations even where one component is nearly all of a vector.
 const ROUNDED_BY: f32 = 0.01;
 
 /// How often an answer is looked for again because episodes were replaced meanwhile, before it is

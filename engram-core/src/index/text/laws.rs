@@ -6,19 +6,16 @@ use super::bm25::{B, K1, KNOWN_TEXTS, SELDOM};
 use super::search::MANY;
 use super::{Query, Texts};
 use crate::index::bits::Bits;
+use crate::index::mix::split_mix;
 use crate::index::top::Scored;
 use crate::index::words::{each, stem};
 
-/// `SplitMix64`.
+/// Chance from a seed.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        u32::try_from((z ^ (z >> 31)) % u64::from(bound)).unwrap()
+        u32::try_from(split_mix(&mut self.0) % u64::from(bound)).unwrap()
     }
 
     /// A word: low ones are common, and some have endings.

@@ -6,7 +6,7 @@
 
 use super::kernel::{self, Kernel, LINE, Line, Wide};
 use super::rows::Rows;
-use super::sketch::{Sketch, Sketches};
+use super::sketch::Sketches;
 use crate::index::bits::Bits;
 
 /// The largest code.
@@ -151,7 +151,7 @@ impl Codes {
 
     /// At least `most` of the slots, those that seem nearest to a vector; all, if they are fewer.
     pub(super) fn seem_near(&self, vector: &[f32], slots: &Bits, most: usize) -> Vec<u32> {
-        let sketch: Sketch = self.sketches.sketch(vector.iter().copied());
+        let sketch = self.sketches.sketch(vector.iter().copied());
         self.sketches.nearest(&sketch, slots, most)
     }
 

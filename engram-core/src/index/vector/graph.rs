@@ -12,6 +12,7 @@ use super::codes::{Codes, Query};
 use super::rows::Rows;
 use super::visited::Visited;
 use crate::index::bits::Bits;
+use crate::index::mix::split_mix;
 use crate::index::top::{Scored, Top};
 
 /// Links that a new node gets on each level, and the most a node has above the lowest.
@@ -67,11 +68,7 @@ pub(super) struct Graph {
 
 /// The highest level that a slot's node is on: each level has a sixteenth of the one below.
 pub(super) fn level(slot: u32) -> usize {
-    // The finaliser of `SplitMix64`.
-    let mut hash = u64::from(slot).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    hash ^= hash >> 31;
+    let hash = split_mix(&mut u64::from(slot));
     (hash.leading_zeros() / LINKS.ilog2()) as usize
 }
 
@@ -172,8 +169,10 @@ impl Graph {
         (allowed, visits_max): (Option<&Bits>, usize),
     ) -> Option<Vec<Scored>> {
         let may = |slot: u32| allowed.is_none_or(|allowed| allowed.contains(slot));
-        let mut visited = Visited::new(breadth * LINKS);
-        let mut next: BinaryHeap<Scored> = BinaryHeap::with_capacity(breadth * 4);
+        // Twins may be asked for by the hundred thousand; there are only so many nodes.
+        let nodes = self.linked.len();
+        let mut visited = Visited::new(nodes.min(breadth.saturating_mul(LINKS)));
+        let mut next = BinaryHeap::with_capacity(nodes.min(breadth.saturating_mul(4)));
         let mut best = Top::new(breadth);
         for &one in begin {
             if visited.insert(one.slot) {

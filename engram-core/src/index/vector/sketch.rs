@@ -10,6 +10,7 @@
 use super::kernel::{self, Kernel};
 use super::rows::Rows;
 use crate::index::bits::Bits;
+use crate::index::mix::split_mix;
 
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
@@ -74,16 +75,6 @@ impl Sketches {
         let Near { cutoff, found, .. } = near;
         found.into_iter().filter(|&(bits, _)| bits <= cutoff).map(|(_, slot)| slot).collect()
     }
-}
-
-/// The next of a row of numbers drawn at random: Steele, Lea, Flood: Fast splittable pseudorandom
-/// number generators, 2014.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut hash = *state;
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    hash ^ (hash >> 31)
 }
 
 struct Turned<'a> {

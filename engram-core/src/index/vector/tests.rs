@@ -1,19 +1,16 @@
 //! The laws of the vector index.
 
 use super::*;
+use crate::index::mix::split_mix;
 
 const DIMENSION: usize = 24;
 
-/// `SplitMix64`: small, seeded, the same everywhere.
+/// Chance from a seed.
 struct Dice(u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut hash = self.0;
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        hash ^ (hash >> 31)
+        split_mix(&mut self.0)
     }
 
     fn below(&mut self, end: u32) -> u32 {

@@ -203,7 +203,7 @@ eval-chats: need-rust ## the same over real conversations, fetched once: engram-
 	@command -v python3 >/dev/null || { \
 		echo "python3 is missing: apt-get install python3 python3-pip" >&2; exit 1; }
 	scripts/chats.py
-	$(EVAL) target/chats/choose target/chats/held-out
+	$(EVAL) target/chats/choose target/chats/held-out target/chats/unseen
 
 chitchat: ## fetch the chat corpus and turn it into JSONL (target/chitchat/chitchat.jsonl)
 	@command -v python3 >/dev/null || { \

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Makes two labelled sets of real conversations for `make eval` out of the chat corpus.
+"""Makes three labelled sets of real conversations for `make eval` out of the chat corpus.
 
-    scripts/chats.py             writes target/chats/choose and target/chats/held-out
+    scripts/chats.py             writes target/chats/choose, held-out and unseen
 
 The questions are engram-bench/chats/questions.tsv; its README says how they were made. The
 messages are those of chitchat.py: PyPI's chitchat-dataset 0.9.0 (MIT), pinned by its SHA-256 there,
 and they stay under target/.
 
-Eight spaces of 16 conversations each, some 600 messages. Taken are conversations of two people, of
+Fourteen spaces of 16 conversations each, some 600 messages. Taken are conversations of two people, of
 20 to 60 messages that are 40 characters long on average, in an order shuffled by a seed; nobody in
-them has a name, so each gets one. Spaces 0 to 3 are for choosing by, 4 to 7 are held out.
+them has a name, so each gets one. Spaces 0 to 3 are for choosing by, 4 to 7 were held out until the
+fusion was chosen, 8 to 13 were made after that.
 """
 
 import argparse
@@ -24,8 +25,8 @@ import chitchat
 
 QUESTIONS = chitchat.ROOT / "engram-bench" / "chats" / "questions.tsv"
 SEED = 2019
-SPACES, CONVERSATIONS = 8, 16
-PARTS = {"choose": range(0, 4), "held-out": range(4, 8)}
+SPACES, CONVERSATIONS = 14, 16
+PARTS = {"choose": range(0, 4), "held-out": range(4, 8), "unseen": range(8, 14)}
 # Thirty-two people to a space.
 NAMES = """Alice Ben Clara David Emma Frank Grace Henry Iris Jack Karen Leo Maria Nathan Olivia Peter
 Quinn Rosa Samuel Tina Ulrich Vera Walter Xenia Yusuf Zoe Amir Bianca Carlos Diana Erik Fiona"""

@@ -198,14 +198,17 @@ fn machine() -> Value {
     })
 }
 
-/// A number with about four digits, in thousands, millions or billions where it is large.
+/// A number with about four digits: in thousands, millions or billions where it is large, in thousandths or
+/// millionths where it is small.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e9 => format!("{:.2} G", value / 1e9),
         size if size >= 1e6 => format!("{:.2} M", value / 1e6),
         size if size >= 1e4 => format!("{:.1} k", value / 1e3),
         size if size >= 100.0 => format!("{value:.0}"),
-        _ => format!("{value:.3}"),
+        size if size >= 0.1 || size == 0.0 => format!("{value:.3}"),
+        size if size >= 1e-3 => format!("{:.2} m", value * 1e3),
+        _ => format!("{:.0} µ", value * 1e6),
     }
 }
 

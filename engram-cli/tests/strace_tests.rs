@@ -387,6 +387,12 @@ fn a_disk_that_lies_about_a_write_is_found_out_by_the_checksums() {
     for when in [2, 3] {
         let what = format!("a lie at write {when}");
         let mut http = server.http();
+        // Each thread's writes are counted, and the zeros of what is made ahead shall not be hit.
+        wait_for("what is made ahead", || {
+            let whole =
+                |name| fs::metadata(data.join("wal").join(name)).is_ok_and(|m| m.len() == 1 << 20);
+            (whole("spare") && whole("ballast")).then_some(())
+        });
         // The first 512 bytes of one write never come.
         let fault = format!("retval=512:when={when}");
         let Some(lie) = Injection::counted(&server, WRITE, &fault) else { return };

@@ -31,7 +31,7 @@ pub(crate) use replay::replay;
 pub use stepper::Stepper;
 use upkeep::Upkeep;
 
-use crate::disk::write_all_at;
+use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
@@ -45,7 +45,8 @@ use crate::store::commit::Committer;
 use crate::store::directory::Directory;
 use crate::store::options::{Drive, Durability, Options};
 use crate::store::policy::{Bounds, View, next_job};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::stand_back;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -105,14 +106,16 @@ struct Engine {
     taken: VecDeque<Group<Ticket>>,
     /// Slots of the last batch, to go back to the queue.
     answered: Vec<Arc<Slot>>,
+    /// Those of them at which somebody blocks; empty in between.
+    blocked: Vec<Arc<Slot>>,
     /// When the log was last synced by an interval.
     synced_at: Duration,
 }
 
 impl Engine {
     fn new(writer: Writer, committer: Committer<Ticket>) -> Self {
-        let (taken, answered) = (VecDeque::new(), Vec::new());
-        Self { writer, committer, taken, answered, synced_at: Duration::ZERO }
+        let (taken, answered, blocked) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { writer, committer, taken, answered, blocked, synced_at: Duration::ZERO }
     }
 }
 
@@ -121,6 +124,7 @@ impl Engine {
 pub(crate) struct Seen {
     pub(crate) head_lsn: AtomicU64,
     pub(crate) synced_lsn: AtomicU64,
+    pub(crate) active_number: AtomicU32,
     pub(crate) unused_bytes: AtomicU64,
     pub(crate) spare_bytes: AtomicU64,
     pub(crate) ballast_bytes: AtomicU64,
@@ -149,6 +153,8 @@ pub(crate) struct Shared {
     pub(crate) seen: Seen,
     queue: Mutex<Queue>,
     work: Condvar,
+    /// Those whose answers are there and whom nobody has woken yet.
+    asleep: Mutex<VecDeque<Arc<Slot>>>,
     engine: Mutex<Engine>,
     /// Groups of the last batch: who is alone steps the writer itself.
     last_batch: AtomicU64,
@@ -159,6 +165,8 @@ pub(crate) struct Shared {
     orders: Mutex<Orders>,
     maintain: Condvar,
     maintenance_armed: AtomicBool,
+    /// The writer has no next segment, or ends of sealed ones to be given back.
+    writer_needs: AtomicBool,
     /// Compaction runs, and garbage comes faster than it goes.
     behind: AtomicBool,
     indexing: Indexing,
@@ -202,6 +210,7 @@ impl Driver {
             seen: Seen::default(),
             queue: Mutex::default(),
             work: Condvar::new(),
+            asleep: Mutex::default(),
             engine: Mutex::new(Engine::new(writer, committer)),
             last_batch: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -209,6 +218,7 @@ impl Driver {
             orders: Mutex::default(),
             maintain: Condvar::new(),
             maintenance_armed: AtomicBool::new(true),
+            writer_needs: AtomicBool::new(true),
             behind: AtomicBool::new(false),
             indexing,
             embedding,
@@ -226,7 +236,10 @@ impl Driver {
         driver.spawn("engram-writer", |shared| shared.write_loop())?;
         driver.spawn("engram-upkeep", |shared| Upkeep::new(Arc::clone(shared)).run())?;
         if driver.shared.options.index_in_background {
-            driver.spawn("engram-index", |shared| shared.index_loop())?;
+            driver.spawn("engram-index", |shared| {
+                stand_back();
+                shared.index_loop();
+            })?;
             driver.shared.spawn_embedding()?;
         }
         Ok(driver)
@@ -278,7 +291,7 @@ impl Driver {
             return Ok(());
         }
         let closed = engine.writer.mark();
-        trim(&mut engine.writer);
+        trim(std::mem::take(&mut engine.writer.trim));
         self.shared.publish(&engine.writer);
         drop(engine);
         if self.shared.options.index_in_background {
@@ -421,7 +434,9 @@ impl Shared {
             self.wake_writer();
         }
         if !writer.has_spare() || !writer.trim.is_empty() {
-            self.wake_maintenance();
+            if !self.writer_needs.swap(true, Ordering::AcqRel) {
+                self.wake_maintenance();
+            }
         } else if !self.maintenance_armed.swap(true, Ordering::AcqRel) {
             // As in `wake_writer`.
             drop(lock(&self.orders));
@@ -440,6 +455,7 @@ impl Shared {
         let metrics = &self.env.metrics;
         self.seen.head_lsn.store(writer.written_lsn(), Ordering::Release);
         self.seen.synced_lsn.store(writer.synced_lsn(), Ordering::Release);
+        self.seen.active_number.store(writer.active_number(), Ordering::Release);
         self.seen.unused_bytes.store(writer.unused_bytes(), Ordering::Relaxed);
         self.seen.spare_bytes.store(writer.spare_bytes(), Ordering::Relaxed);
         self.seen.full.store(writer.is_full(), Ordering::Release);
@@ -522,8 +538,8 @@ impl Shared {
 }
 
 /// Gives back the unused ends of sealed segments.
-fn trim(writer: &mut Writer) {
-    for (file, bytes) in std::mem::take(&mut writer.trim) {
+fn trim(ends: Vec<(Arc<dyn File>, u64)>) {
+    for (file, bytes) in ends {
         if let Err(e) = file.set_len(bytes) {
             tracing::debug!(cause = %e, "a sealed segment keeps its unused end until the next start");
         }

@@ -29,3 +29,17 @@ pub(crate) use std::thread;
 pub(crate) fn cores() -> usize {
     available_parallelism().map_or(1, NonZero::get)
 }
+
+/// Lets the other threads of this process and of the machine go before the calling one, where the
+/// system knows threads that stand back.
+pub(crate) fn stand_back() {
+    #[cfg(all(target_os = "linux", not(feature = "shuttle")))]
+    {
+        /// A tenth of the time that another thread has, where both want all.
+        const NICE: i32 = 10;
+        let thread = rustix::thread::gettid();
+        if let Err(e) = rustix::process::setpriority_process(Some(thread), NICE) {
+            tracing::debug!(cause = %e, "a thread of the background does not stand back");
+        }
+    }
+}

@@ -111,6 +111,24 @@ fn a_full_queue_answers_busy_and_loses_nothing() {
     });
 }
 
+/// The writer wakes two, and each of them two more: nobody may be left asleep.
+#[test]
+fn a_crowd_that_is_answered_by_one_batch_wakes_each_other() {
+    explore(|| {
+        let (_disk, store) = start(&Image::new());
+        let writers = (0..7).map(|n| {
+            let store = store.clone();
+            thread::spawn(move || {
+                let id = format!("e{n}");
+                let pending = store.remember("s", draft(&id, text(n)), Condition::Any).unwrap();
+                let kept = pending.wait().unwrap();
+                assert_eq!(found(&store, &id), Some((kept.lsn, n)));
+            })
+        });
+        all(writers.collect());
+    });
+}
+
 /// Where answers are put is used again for other callers, once nobody looks there any more.
 #[test]
 fn an_answer_stays_its_own_callers_however_late_it_is_taken() {

@@ -19,7 +19,7 @@ const WAYS_OUT: [(&str, &[&str]); 9] = [
     ("std::thread", &["sync.rs"]),
     ("shuttle::", &["sync.rs", "sync/"]),
     ("sync::thread", &["driver.rs", "driver/"]),
-    ("rustix::", &["disk/real.rs", "clock.rs"]),
+    ("rustix::", &["disk/real.rs", "clock.rs", "sync.rs"]),
     ("Instant::now", &["clock.rs"]),
     ("SystemTime::now", &["clock.rs"]),
     ("Timestamp::now", &["clock.rs"]),

@@ -1,6 +1,7 @@
 //! One batch on its way: taken from the queue, stepped to its end, answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::{Engine, Shared, lock};
 use crate::error::Result;
@@ -9,6 +10,9 @@ use crate::storage::wal::writer::Writer;
 use crate::store::commit::Step;
 use crate::store::options::Durability;
 use crate::sync::atomic::Ordering;
+
+/// Whom one of those that were woken wakes in turn.
+const WOKEN_AT_ONCE: usize = 2;
 
 impl Shared {
     /// Takes all that waits, and commits it.
@@ -55,7 +59,7 @@ impl Shared {
     }
 
     fn answer(&self, engine: &mut Engine) {
-        let Engine { writer, committer, answered, synced_at, .. } = engine;
+        let Engine { writer, committer, answered, blocked, synced_at, .. } = engine;
         let synced = self.sync_if_due(writer, synced_at);
         let failed = synced.err().or_else(|| writer.check_poison().err());
         self.publish(writer);
@@ -73,9 +77,28 @@ impl Shared {
                     self.env.metrics.write_refused(e);
                 }
             }
-            answered.extend(ticket.fill(answers));
+            if let Some((slot, blocks)) = ticket.fill(answers) {
+                if blocks {
+                    blocked.push(Arc::clone(&slot));
+                }
+                answered.push(slot);
+            }
         }
+        lock(&self.asleep).extend(blocked.drain(..));
+        self.wake_some();
         self.arm(writer);
+    }
+
+    /// Wakes some of those whose answers are there. Each of them does the same before anything else, so
+    /// that all are woken: by each other, on all cores, while the next batch is on its way to the disk.
+    pub(super) fn wake_some(&self) {
+        let mut left = WOKEN_AT_ONCE;
+        while left > 0 {
+            let next = lock(&self.asleep).pop_front();
+            let Some(slot) = next else { return };
+            // Whoever has gone by himself wakes nobody any more.
+            left -= usize::from(slot.wake());
+        }
     }
 
     /// Keeps the promise of `interval` while changes never pause.

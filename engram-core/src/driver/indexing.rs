@@ -28,7 +28,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, RwLock};
 
 /// Episodes that are taken from a feed at a time.
-pub(super) const PORTION_EPISODES: usize = 256;
+pub(super) const PORTION_EPISODES: usize = 32;
 
 /// Longest that a recall waits for the index, before it answers with what there is.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);

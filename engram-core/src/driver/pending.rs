@@ -28,17 +28,27 @@ struct SlotState {
 }
 
 impl Slot {
-    fn fill(&self, answers: Answers) {
+    /// Puts the answers in; who awaits them is woken. Says whether somebody blocks and has still to
+    /// be woken.
+    fn fill(&self, answers: Answers) -> bool {
         let mut state = lock(&self.state);
         state.answers = Some(answers);
         let (waker, blocked) = (state.waker.take(), state.blocked);
         drop(state);
-        if blocked {
-            self.ready.notify_one();
-        }
         if let Some(waker) = waker {
             waker.wake();
         }
+        blocked
+    }
+
+    /// Wakes who blocks, unless he has gone with his answers by himself. Says whether he was there.
+    pub(super) fn wake(&self) -> bool {
+        // The answers are there, and he who blocks misses no wake-up once the lock is free.
+        let waits = lock(&self.state).answers.is_some();
+        if waits {
+            self.ready.notify_one();
+        }
+        waits
     }
 
     fn wait(&self) -> Answers {
@@ -62,18 +72,21 @@ impl Ticket {
         Self(Some(slot))
     }
 
-    /// Answers, and gives back where to, for another group to use.
-    pub(super) fn fill(mut self, answers: Answers) -> Option<Arc<Slot>> {
+    /// Answers, and gives back where to, for another group to use; and whether somebody blocks there
+    /// who has still to be woken.
+    pub(super) fn fill(mut self, answers: Answers) -> Option<(Arc<Slot>, bool)> {
         let slot = self.0.take()?;
-        slot.fill(answers);
-        Some(slot)
+        let blocked = slot.fill(answers);
+        Some((slot, blocked))
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            slot.fill(smallvec![Err(unanswered())]);
+        if let Some(slot) = self.0.take()
+            && slot.fill(smallvec![Err(unanswered())])
+        {
+            slot.wake();
         }
     }
 }
@@ -122,6 +135,7 @@ impl<T> Pending<T> {
             self.shared.lead_or_hand_over();
         }
         let answers = slot.wait();
+        self.shared.wake_some();
         self.settle();
         (self.convert)(answers)
     }

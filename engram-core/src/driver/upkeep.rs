@@ -20,6 +20,7 @@ use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
 use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
 use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 
 /// How often maintenance looks while there are changes.
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(100);
@@ -31,6 +32,10 @@ const MAINTENANCE_IDLE: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
+
+/// How long it waits between two steps of a spare: 64 MB/s at most. A segment of zeros all at once
+/// holds up every sync beside it.
+const FILL_PAUSE: Duration = Duration::from_millis(4);
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,10 @@ pub(super) enum Turn {
 pub(super) struct Upkeep {
     shared: Arc<Shared>,
     spare: Option<ZeroFill>,
+    /// The writer has no next segment.
+    spare_wanted: bool,
+    /// Bytes that the active segment had left when the spare was begun.
+    left_at_begin: u64,
     ballast: Option<ZeroFill>,
     ballast_wanted: bool,
     run: Option<Box<Compaction>>,
@@ -75,6 +84,8 @@ impl Upkeep {
         Self {
             shared,
             spare: None,
+            spare_wanted: false,
+            left_at_begin: 0,
             ballast: None,
             ballast_wanted: true,
             run: None,
@@ -90,7 +101,7 @@ impl Upkeep {
     pub(super) fn run(mut self) {
         loop {
             match self.turn() {
-                Turn::Busy => {}
+                Turn::Busy => self.pace(),
                 Turn::Idle => self.wait(),
                 Turn::Closed => return,
             }
@@ -117,7 +128,7 @@ impl Upkeep {
             // Who asks during a pass is answered by a pass of its own.
             lock(&self.shared.orders).compact.extend(asked);
         }
-        trim(&mut self.shared.engine().writer);
+        self.ask_writer();
         let mut busy = self.make_spare();
         busy |= self.make_ballast();
         let filling = [&self.spare, &self.ballast].into_iter().flatten();
@@ -163,6 +174,7 @@ impl Upkeep {
             {
                 tracing::debug!(cause = %e, "the active segment could not be sealed for a pass");
             }
+            shared.writer_needs.store(true, Ordering::Release);
             shared.publish(&engine.writer);
         }
         let range = (1, shared.seen.head_lsn.load(Ordering::Acquire));
@@ -197,6 +209,38 @@ impl Upkeep {
         );
     }
 
+    /// Waits between two steps of a file of zeros, unless the writer will soon need the spare: it is
+    /// whole when half of what was left of the active segment is.
+    fn pace(&self) {
+        if self.run.is_some() || (self.spare.is_none() && self.ballast.is_none()) {
+            // Whoever waits for this core goes on now, and not when the time is up.
+            return thread::yield_now();
+        }
+        let left = self.shared.seen.unused_bytes.load(Ordering::Relaxed);
+        let written = self.left_at_begin.saturating_sub(left);
+        if self.spare.as_ref().is_some_and(|fill| fill.done_bytes() < written.saturating_mul(2)) {
+            return;
+        }
+        let orders = lock(&self.shared.orders);
+        if !orders.closing {
+            let waited = self.shared.maintain.wait_timeout(orders, FILL_PAUSE);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Sees what the writer needs. Its lock is not easily had while it writes, so this is not for
+    /// every turn.
+    fn ask_writer(&mut self) {
+        if self.spare.is_some() || !self.shared.writer_needs.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut engine = self.shared.engine();
+        self.spare_wanted = !engine.writer.has_spare();
+        let ends = std::mem::take(&mut engine.writer.trim);
+        drop(engine);
+        trim(ends);
+    }
+
     /// One step towards the next spare. Says whether there is more to do.
     fn make_spare(&mut self) -> bool {
         let fill = match self.spare.take() {
@@ -211,6 +255,7 @@ impl Upkeep {
                 let writer = &mut shared.engine().writer;
                 writer.give_spare(spare);
                 shared.publish(writer);
+                self.spare_wanted = false;
             }
             Err(e) => return self.spare_failed(&e),
         }
@@ -219,13 +264,18 @@ impl Upkeep {
 
     fn begin_spare(&mut self) -> std::io::Result<Option<ZeroFill>> {
         let shared = &self.shared;
-        let (wanted, bytes) = {
-            let writer = &shared.engine().writer;
-            (writer.poisoned().is_none() && !writer.has_spare(), writer.next_segment_bytes())
-        };
-        if !wanted || self.now() < self.spare_not_before {
+        if !self.spare_wanted || self.now() < self.spare_not_before {
             return Ok(None);
         }
+        let bytes = {
+            let writer = &shared.engine().writer;
+            if writer.poisoned().is_some() || writer.has_spare() {
+                self.spare_wanted = false;
+                return Ok(None);
+            }
+            self.left_at_begin = writer.unused_bytes();
+            writer.next_segment_bytes()
+        };
         let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
         let bytes = if room < bytes * 2 { shared.env.scale.segment_bytes_min } else { bytes };
         if room < bytes {
@@ -400,18 +450,21 @@ impl Upkeep {
 
     /// Seals the active segment when its garbage is worth it.
     fn seal_early(&self, bounds: &Bounds) {
-        let mut engine = self.shared.engine();
-        let number = engine.writer.active_number();
+        let number = self.shared.seen.active_number.load(Ordering::Acquire);
         let (active, total) = self.shared.memory.look(|d| (d.usage(number), d.total_usage().live));
         // A read found damage in it: sealed, it can be rewritten.
         let damaged = self.shared.segments.get(number).is_some_and(|s| s.needs_rewrite);
-        let due = damaged || seal_early(active, total, bounds);
-        if !due || engine.writer.poisoned().is_some() {
+        if !damaged && !seal_early(active, total, bounds) {
+            return;
+        }
+        let mut engine = self.shared.engine();
+        if engine.writer.active_number() != number || engine.writer.poisoned().is_some() {
             return;
         }
         if let Err(e) = engine.writer.sync().and_then(|()| engine.writer.rotate()) {
             tracing::debug!(cause = %e, "the active segment could not be sealed early");
         }
+        self.shared.writer_needs.store(true, Ordering::Release);
         self.shared.publish(&engine.writer);
     }
 

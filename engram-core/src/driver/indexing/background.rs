@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Shared, SpaceCell};
 use crate::driver::lock;
 use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 
 /// How long no change must have been made before it begins.
 const QUIET: Duration = Duration::from_millis(20);
@@ -54,6 +55,9 @@ impl Shared {
                 return;
             }
             if worked {
+                drop(state);
+                // Whoever waits for this core goes on now, and not when the time is up.
+                thread::yield_now();
                 continue;
             }
             // Asleep for good only when nothing waits and all is saved.

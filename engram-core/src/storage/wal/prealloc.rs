@@ -11,8 +11,8 @@ use super::env::{Env, remove_if_there};
 use super::segment::{SPARE_NAME, TEMPORARY_SUFFIX};
 use crate::disk::{File, Open, write_all_at};
 
-/// Most bytes written in one step.
-const STEP_BYTES_MAX: usize = 1 << 20;
+/// Most bytes written in one step: who syncs beside it waits for all that the drive has not written.
+const STEP_BYTES_MAX: usize = 256 << 10;
 static ZEROS: [u8; STEP_BYTES_MAX] = [0; STEP_BYTES_MAX];
 
 /// A file full of zeros, synced.
@@ -79,6 +79,7 @@ impl ZeroFill {
         let left = (self.spare.bytes - self.done).min(step_bytes);
         let now = usize::try_from(left).unwrap_or(usize::MAX).min(STEP_BYTES_MAX);
         write_all_at(self.spare.file.as_ref(), &ZEROS[..now], self.done)?;
+        self.spare.file.begin_sync(self.done, now as u64);
         self.done += now as u64;
         if self.done == self.spare.bytes { self.spare.file.sync() } else { Ok(()) }
     }

@@ -110,9 +110,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether that engine is to be measured.
+    /// Whether that engine is to be measured: by its name, which may have a word after a comma.
     pub(crate) fn wants(&self, engine: &str) -> bool {
-        self.engines.is_empty() || self.engines.iter().any(|name| name == engine)
+        let first = engine.split(',').next();
+        self.engines.is_empty()
+            || self.engines.iter().any(|name| name == engine || Some(name.as_str()) == first)
     }
 
     /// How long a turn is.

@@ -121,7 +121,8 @@ impl Clients {
         let begin = Instant::now();
         let due = |number: usize| begin + Duration::from_secs_f64(float(number) / rate);
         let mut opened = Opened::default();
-        let mut free: Vec<usize> = (0..self.all.len()).collect();
+        // They take turns: one that idles for too long is closed by its server.
+        let mut free: VecDeque<usize> = (0..self.all.len()).collect();
         let mut backlog = VecDeque::new();
         let mut arrived = 0;
         loop {
@@ -132,7 +133,9 @@ impl Clients {
                 arrived += 1;
             }
             while !is_over && !backlog.is_empty() {
-                let (Some(client), Some(since)) = (free.pop(), backlog.front()) else { break };
+                let (Some(client), Some(since)) = (free.pop_front(), backlog.front()) else {
+                    break;
+                };
                 self.send(client, *since)?;
                 backlog.pop_front();
             }
@@ -142,7 +145,7 @@ impl Clients {
             let until = (!is_over).then(|| due(arrived).saturating_duration_since(now));
             for client in self.answered(until)? {
                 opened.latencies.push(self.since(client).elapsed().as_secs_f64());
-                free.push(client);
+                free.push_back(client);
             }
         }
         opened.unsent = backlog.len();

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::pending::Slot;
 use super::{Engine, Shared, lock};
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -13,6 +14,20 @@ use crate::sync::atomic::Ordering;
 
 /// Whom one of those that were woken wakes in turn.
 const WOKEN_AT_ONCE: usize = 2;
+
+/// Those at whose slots the answers are and who block there. Dropped, it sees to it that they are woken,
+/// whatever panics in between.
+struct Asleep<'a> {
+    shared: &'a Shared,
+    slots: &'a mut Vec<Arc<Slot>>,
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.asleep).extend(self.slots.drain(..));
+        self.shared.wake_some();
+    }
+}
 
 impl Shared {
     /// Takes all that waits, and commits it.
@@ -65,6 +80,7 @@ impl Shared {
         self.publish(writer);
         self.batches.fetch_add(1, Ordering::AcqRel);
         self.arm_indexing();
+        let asleep = Asleep { shared: self, slots: blocked };
         for (ticket, mut answers) in committer.answers() {
             for answer in &mut answers {
                 // Nothing is acknowledged after a failed sync but what an earlier one made durable.
@@ -79,13 +95,12 @@ impl Shared {
             }
             if let Some((slot, blocks)) = ticket.fill(answers) {
                 if blocks {
-                    blocked.push(Arc::clone(&slot));
+                    asleep.slots.push(Arc::clone(&slot));
                 }
                 answered.push(slot);
             }
         }
-        lock(&self.asleep).extend(blocked.drain(..));
-        self.wake_some();
+        drop(asleep);
         self.arm(writer);
     }
 

@@ -1,6 +1,7 @@
 //! A change on its way, as its caller holds it: to block on, or to await.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -35,8 +36,11 @@ impl Slot {
         state.answers = Some(answers);
         let (waker, blocked) = (state.waker.take(), state.blocked);
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        // A waker is foreign code: its panic is its own, and holds up neither the log nor the others.
+        if let Some(waker) = waker
+            && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
+        {
+            tracing::error!("the waker of a caller panicked");
         }
         blocked
     }

@@ -33,9 +33,12 @@ const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
-/// How long it waits between two steps of a spare: 64 MB/s at most. A segment of zeros all at once
-/// holds up every sync beside it.
+/// How long it waits between two steps of a spare that is not late: 64 MB/s. A segment of zeros all at
+/// once holds up every sync beside it.
 const FILL_PAUSE: Duration = Duration::from_millis(4);
+
+/// Steps of a spare that is late, to one of compaction.
+const STEPS_BESIDE_A_RUN: usize = 4;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,13 +133,20 @@ impl Upkeep {
         }
         self.ask_writer();
         let mut busy = self.make_spare();
+        // Beside a step of compaction, which is longer.
+        for _ in 1..STEPS_BESIDE_A_RUN {
+            if self.run.is_some() && self.spare_is_late() {
+                busy |= self.make_spare();
+            }
+        }
         busy |= self.make_ballast();
         let filling = [&self.spare, &self.ballast].into_iter().flatten();
         let filling = filling.map(ZeroFill::done_bytes).sum();
         self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
-        busy |= self.compact();
+        let compacts = self.compact();
+        busy |= compacts;
         self.gauges();
-        let behind = busy && self.is_behind(self.shared.options.segment_bytes);
+        let behind = compacts && self.is_behind(self.shared.options.segment_bytes);
         if self.shared.behind.swap(behind, Ordering::AcqRel) && !behind {
             self.shared.wake_writer();
         }
@@ -209,16 +219,13 @@ impl Upkeep {
         );
     }
 
-    /// Waits between two steps of a file of zeros, unless the writer will soon need the spare: it is
-    /// whole when half of what was left of the active segment is.
+    /// Waits between two steps of a file of zeros, unless it is late.
     fn pace(&self) {
         if self.run.is_some() || (self.spare.is_none() && self.ballast.is_none()) {
             // Whoever waits for this core goes on now, and not when the time is up.
             return thread::yield_now();
         }
-        let left = self.shared.seen.unused_bytes.load(Ordering::Relaxed);
-        let written = self.left_at_begin.saturating_sub(left);
-        if self.spare.as_ref().is_some_and(|fill| fill.done_bytes() < written.saturating_mul(2)) {
+        if self.spare_is_late() {
             return;
         }
         let orders = lock(&self.shared.orders);
@@ -226,6 +233,16 @@ impl Upkeep {
             let waited = self.shared.maintain.wait_timeout(orders, FILL_PAUSE);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    /// The spare is to be whole when half of what was left of the active segment is written; if the
+    /// writer is in the next segment already, at once.
+    fn spare_is_late(&self) -> bool {
+        let Some(fill) = &self.spare else { return false };
+        let left = self.shared.seen.unused_bytes.load(Ordering::Relaxed);
+        let Some(written) = self.left_at_begin.checked_sub(left) else { return true };
+        let (done, whole) = (u128::from(fill.done_bytes()), u128::from(fill.bytes()));
+        done * u128::from(self.left_at_begin) < 2 * u128::from(written) * whole
     }
 
     /// Sees what the writer needs. Its lock is not easily had while it writes, so this is not for
@@ -466,6 +483,8 @@ impl Upkeep {
         }
         self.shared.writer_needs.store(true, Ordering::Release);
         self.shared.publish(&engine.writer);
+        drop(engine);
+        self.shared.wake_maintenance();
     }
 
     fn run_done(&mut self, stats: &CompactionStats) {

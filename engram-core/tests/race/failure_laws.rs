@@ -1,7 +1,10 @@
 //! When something fails under everybody's hands: a sync, the power, the room, a thread.
 
+use std::future::Future as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use engram_core::storage::wal::report::WalState;
@@ -10,10 +13,10 @@ use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread;
 
 use super::compaction_laws::Acknowledged;
-use super::world::{again, all, found, half_dead, keep, settle, start};
+use super::world::{again, all, found, half_dead, keep, settle, start, text};
 use super::{disk, explore, image, options};
 use crate::support::disk::{Fault, Image, Kind, MemDisk, Op, Unsynced};
-use crate::support::{DIR, contents};
+use crate::support::{DIR, contents, draft};
 
 #[test]
 fn after_a_failed_sync_everyone_is_answered_and_nothing_is_acknowledged() {
@@ -275,5 +278,35 @@ fn when_a_thread_of_the_log_panics_everyone_is_answered_and_what_was_acknowledge
                 assert_eq!(found(&store, &format!("w{n}.{at}")), Some((lsn.unwrap(), at as u64)));
             }
         }
+    });
+}
+
+/// A waker is its caller's own code: neither the log nor anybody else suffers when it panics.
+#[test]
+fn when_somebodys_waker_panics_everyone_is_answered_and_writing_goes_on() {
+    struct Panicking;
+
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+
+    explore(|| {
+        let (_disk, store) = start(&Image::new());
+        let mut awaited = store.remember("s", draft("awaited", text(0)), Condition::Any).unwrap();
+        let waker = Waker::from(Arc::new(Panicking));
+        let polled = Pin::new(&mut awaited).poll(&mut Context::from_waker(&waker));
+        let writers = (1..4).map(|n| {
+            let store = store.clone();
+            thread::spawn(move || keep(&store, &format!("e{n}"), n).unwrap())
+        });
+        all(writers.collect());
+        let kept = match polled {
+            Poll::Ready(kept) => kept,
+            Poll::Pending => awaited.wait(),
+        };
+        assert_eq!(kept.unwrap().id, "awaited");
+        assert_eq!(store.state(), WalState::Ready);
     });
 }

@@ -60,6 +60,12 @@ impl ZeroFill {
         self.done
     }
 
+    /// Bytes that it will have.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.spare.bytes
+    }
+
     /// Writes the next zeros; syncs behind the last ones. On failure the file is removed.
     ///
     /// # Errors

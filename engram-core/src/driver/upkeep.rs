@@ -18,7 +18,7 @@ use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
-use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
+use crate::store::policy::{Bounds, Job, View, next_job, seal_early, spare_is_late};
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
 
@@ -225,24 +225,16 @@ impl Upkeep {
             // Whoever waits for this core goes on now, and not when the time is up.
             return thread::yield_now();
         }
-        if self.spare_is_late() {
-            return;
-        }
-        let orders = lock(&self.shared.orders);
-        if !orders.closing {
-            let waited = self.shared.maintain.wait_timeout(orders, FILL_PAUSE);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        if !self.spare_is_late() {
+            self.rest(FILL_PAUSE);
         }
     }
 
-    /// The spare is to be whole when half of what was left of the active segment is written; if the
-    /// writer is in the next segment already, at once.
     fn spare_is_late(&self) -> bool {
-        let Some(fill) = &self.spare else { return false };
         let left = self.shared.seen.unused_bytes.load(Ordering::Relaxed);
-        let Some(written) = self.left_at_begin.checked_sub(left) else { return true };
-        let (done, whole) = (u128::from(fill.done_bytes()), u128::from(fill.bytes()));
-        done * u128::from(self.left_at_begin) < 2 * u128::from(written) * whole
+        self.spare.as_ref().is_some_and(|fill| {
+            spare_is_late(fill.done_bytes(), fill.bytes(), self.left_at_begin, left)
+        })
     }
 
     /// Sees what the writer needs. Its lock is not easily had while it writes, so this is not for
@@ -286,8 +278,7 @@ impl Upkeep {
         }
         let bytes = {
             let writer = &shared.engine().writer;
-            if writer.poisoned().is_some() || writer.has_spare() {
-                self.spare_wanted = false;
+            if writer.poisoned().is_some() {
                 return Ok(None);
             }
             self.left_at_begin = writer.unused_bytes();
@@ -554,15 +545,15 @@ impl Upkeep {
         {
             return;
         }
-        let pause = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+        self.rest(Duration::from_micros(bytes.saturating_mul(1_000_000) / rate));
+    }
+
+    /// Waits, unless the store is closing; for less when somebody calls.
+    fn rest(&self, pause: Duration) {
         let orders = lock(&self.shared.orders);
         if !orders.closing {
-            drop(
-                self.shared
-                    .maintain
-                    .wait_timeout(orders, pause)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            let waited = self.shared.maintain.wait_timeout(orders, pause);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 

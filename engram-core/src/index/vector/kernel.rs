@@ -40,6 +40,16 @@ pub(super) fn run<W: Work>(work: W) -> W::Output {
     }
 }
 
+/// Does work that counts bits. One count an instruction is quicker than what the compiler makes of
+/// wider instructions, which look half a byte at a time up in a table.
+pub(super) fn count<W: Work>(work: W) -> W::Output {
+    match Arch::new() {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(simd) => (*simd).vectorize(On { kernel: Plain, work }),
+        other => other.dispatch(On { kernel: Plain, work }),
+    }
+}
+
 struct On<K, W> {
     kernel: K,
     work: W,

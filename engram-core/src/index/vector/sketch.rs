@@ -18,6 +18,9 @@ const WORD: usize = u64::BITS as usize;
 /// How often a vector is turned: once leaves vectors apart that have few components.
 const TURNS: usize = 2;
 
+/// One of so many words of slots is looked at first.
+const SAMPLED: usize = 16;
+
 /// The bits of one vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sketch(Box<[u64]>);
@@ -70,8 +73,18 @@ impl Sketches {
     /// At least `most` of the slots, those that differ least from a sketch, by rising slot; all of
     /// them if they are fewer. Of those that differ as much as the last, all.
     pub(super) fn nearest(&self, sketch: &Sketch, slots: &Bits, most: usize) -> Vec<u32> {
-        let mut near = Near::new(sketch.0.len() * WORD, most);
-        kernel::run(Differences { sketches: self, sketch, slots, into: &mut near });
+        let bits = u32::try_from(sketch.0.len() * WORD).unwrap_or(u32::MAX);
+        let look = |every, most, cutoff| {
+            let mut near = Near::new(most, cutoff);
+            kernel::count(Differences { sketches: self, sketch, slots, every, into: &mut near });
+            near
+        };
+        // A few say how many bits will differ, so that fewer are collected in vain.
+        let expected = look(SAMPLED, (most / SAMPLED * 5 / 4).max(1), bits).cutoff;
+        let mut near = look(1, most, expected);
+        if near.within < most {
+            near = look(1, most, bits);
+        }
         let Near { cutoff, found, .. } = near;
         found.into_iter().filter(|&(bits, _)| bits <= cutoff).map(|(_, slot)| slot).collect()
     }
@@ -122,15 +135,27 @@ struct Near {
 }
 
 impl Near {
-    fn new(bits: usize, most: usize) -> Self {
-        let cutoff = u32::try_from(bits).unwrap_or(u32::MAX);
-        Self { most, cutoff, by_bits: vec![0; bits + 1], within: 0, found: Vec::new() }
+    fn new(most: usize, cutoff: u32) -> Self {
+        let by_bits = vec![0; cutoff as usize + 1];
+        Self { most, cutoff, by_bits, within: 0, found: Vec::new() }
     }
 
-    fn push(&mut self, bits: u32, slot: u32) {
-        if bits > self.cutoff {
-            return;
+    /// Shows it by how many bits the rows of 64 slots differ, of which some count.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
+    fn block(&mut self, bits: impl Iterator<Item = u32>, (first, slots): (u32, u64)) {
+        let mut cutoff = self.cutoff;
+        for (at, bits) in (0..).zip(bits) {
+            // Few pass.
+            if bits <= cutoff && slots >> at & 1 == 1 {
+                self.push(bits, first + at);
+                cutoff = self.cutoff;
+            }
         }
+    }
+
+    /// Keeps a slot that differs by no more bits than the cutoff.
+    fn push(&mut self, bits: u32, slot: u32) {
         self.found.push((bits, slot));
         self.within += 1;
         if let Some(count) = self.by_bits.get_mut(bits as usize) {
@@ -150,6 +175,8 @@ struct Differences<'a> {
     sketches: &'a Sketches,
     sketch: &'a Sketch,
     slots: &'a Bits,
+    /// Looks at every so many words of slots.
+    every: usize,
     into: &'a mut Near,
 }
 
@@ -159,42 +186,20 @@ impl kernel::Work for Differences<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
     fn run<K: Kernel>(self, _: K) {
-        let Self { sketches, sketch, slots, into } = self;
-        let mut differ = [0; WORD];
-        for (first, slots) in slots.words().filter(|&(_, slots)| slots != 0) {
-            differences(&sketch.0, sketches.rows.block(first), &mut differ);
-            let mut left = slots & no_more_than(into.cutoff, &differ);
-            while left != 0 {
-                let at = left.trailing_zeros();
-                left &= left - 1;
-                into.push(differ.get(at as usize).copied().unwrap_or_default(), first + at);
-            }
-        }
-    }
-}
-
-/// Which of the numbers are at most `most`, a bit each.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled per machine")]
-fn no_more_than(most: u32, numbers: &[u32; WORD]) -> u64 {
-    let mut which = 0;
-    for (at, &number) in numbers.iter().enumerate() {
-        which |= u64::from(number <= most) << at;
-    }
-    which
-}
-
-/// How many bits of each row differ from a sketch.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
-fn differences(sketch: &[u64], rows: &[u64], into: &mut [u32; WORD]) {
-    // Of the usual widths the loops are laid out.
-    match sketch.len() {
-        4 => fixed::<4>(sketch, rows, into),
-        8 => fixed::<8>(sketch, rows, into),
-        width => {
-            for (row, into) in rows.chunks_exact(width).zip(into) {
-                *into = sketch.iter().zip(row).map(|(a, b)| (a ^ b).count_ones()).sum();
+        let Self { sketches, sketch, slots, every, into } = self;
+        let words = slots.words().filter(|&(_, slots)| slots != 0).step_by(every);
+        for (first, slots) in words {
+            let rows = sketches.rows.block(first);
+            // Of the usual widths the loops are laid out.
+            match sketch.0.len() {
+                4 => fixed::<4>(&sketch.0, rows, (first, slots), into),
+                8 => fixed::<8>(&sketch.0, rows, (first, slots), into),
+                width => {
+                    let differ = |row: &[u64]| {
+                        sketch.0.iter().zip(row).map(|(a, b)| (a ^ b).count_ones()).sum()
+                    };
+                    into.block(rows.chunks_exact(width).map(differ), (first, slots));
+                }
             }
         }
     }
@@ -202,15 +207,16 @@ fn differences(sketch: &[u64], rows: &[u64], into: &mut [u32; WORD]) {
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled per machine, for its count of bits")]
-fn fixed<const WIDTH: usize>(sketch: &[u64], rows: &[u64], into: &mut [u32; WORD]) {
-    let Some(sketch) = sketch.first_chunk::<WIDTH>() else { return };
-    for (row, into) in rows.as_chunks::<WIDTH>().0.iter().zip(into) {
+fn fixed<const WIDTH: usize>(sketch: &[u64], rows: &[u64], slots: (u32, u64), into: &mut Near) {
+    let Some(&sketch) = sketch.first_chunk::<WIDTH>() else { return };
+    let differ = |row: &[u64; WIDTH]| {
         let mut bits = 0;
         for (a, b) in sketch.iter().zip(row) {
             bits += (a ^ b).count_ones();
         }
-        *into = bits;
-    }
+        bits
+    };
+    into.block(rows.as_chunks::<WIDTH>().0.iter().map(differ), slots);
 }
 
 #[cfg(test)]
@@ -272,5 +278,21 @@ mod tests {
         }
         sketches.wipe(1);
         assert_eq!(sketches.rows.row(1), [0]);
+    }
+
+    #[test]
+    fn a_sample_that_misleads_costs_time_and_no_answer() {
+        let mut sketches = Sketches::new(64);
+        let mut state = 5;
+        let asked = split_mix(&mut state);
+        // Who is looked at first is nearest; the others are needed too.
+        let is_sampled = |slot: u32| (slot as usize / WORD).is_multiple_of(SAMPLED);
+        for slot in 0..4_096 {
+            let word = if is_sampled(slot) { asked } else { split_mix(&mut state) };
+            sketches.set(slot, &Sketch([word].into()));
+        }
+        let found = sketches.nearest(&Sketch([asked].into()), &Bits::below(4_096), 300);
+        let sampled = found.iter().filter(|&&slot| is_sampled(slot)).count();
+        assert!(sampled == 4_096 / SAMPLED && found.len() >= 300, "{sampled}, {}", found.len());
     }
 }

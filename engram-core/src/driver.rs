@@ -537,10 +537,10 @@ impl Shared {
     }
 }
 
-/// Gives back the unused ends of sealed segments.
-fn trim(ends: Vec<(Arc<dyn File>, u64)>) {
+/// Gives back the unused ends of sealed segments, and the blocks of files that lost their name.
+fn trim(ends: Vec<(Arc<dyn File>, Option<u64>)>) {
     for (file, bytes) in ends {
-        if let Err(e) = file.set_len(bytes) {
+        if let Some(Err(e)) = bytes.map(|bytes| file.set_len(bytes)) {
             tracing::debug!(cause = %e, "a sealed segment keeps its unused end until the next start");
         }
     }

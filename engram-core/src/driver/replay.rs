@@ -15,7 +15,8 @@ use crate::sync::{Condvar, Mutex, cores, thread};
 type Scanned = Result<(SegmentFacts, Contents)>;
 
 /// Scans the segments on as many threads as there are cores, and absorbs them in order. A
-/// scanner that runs ahead waits, so that only a few segments' contents are held at once.
+/// scanner that runs ahead waits, so that only a few segments' contents are held at once. The last
+/// one is scanned first: it has its full length, and at the end nobody would share that work.
 pub(crate) fn replay(
     env: &Arc<Env>,
     mut recovery: Recovery,
@@ -80,9 +81,11 @@ impl Ahead {
 
     fn work(&self, env: &Env, tasks: &[Surveyed], tolerant: &[bool], progress: &RecoveryProgress) {
         loop {
-            let at = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(task) = tasks.get(at) else { return };
-            {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            let last = tasks.len() - 1;
+            let at = turn.checked_sub(1).unwrap_or(last);
+            let Some(task) = tasks.get(at).filter(|_| turn <= last) else { return };
+            if turn > 0 {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 while at > state.taken + self.window {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

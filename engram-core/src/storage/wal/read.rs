@@ -11,8 +11,6 @@ use super::segment::{
 };
 use crate::disk::{File, read_up_to};
 
-/// Bytes read with one call.
-const READ_BYTES: usize = 1 << 20;
 /// The unit in which a failing device is worked around.
 const BLOCK_BYTES: usize = 4096;
 
@@ -31,7 +29,10 @@ pub struct SpanReader {
     file: Arc<dyn File>,
     file_bytes: u64,
     scanner: Scanner,
-    window: Vec<u8>,
+    /// Its front holds the window; behind that stands what an earlier one left.
+    buffer: Vec<u8>,
+    /// Bytes of the window.
+    length: usize,
     /// File offset of the window's first byte.
     start: u64,
     /// Put zeros where the device fails, and note it.
@@ -56,8 +57,8 @@ impl SpanReader {
     #[must_use]
     pub fn new(file: Arc<dyn File>, file_bytes: u64, scanner: Scanner, tolerant: bool) -> Self {
         let start = scanner.window_start();
-        let window = Vec::new();
-        Self { file, file_bytes, scanner, window, start, tolerant, unreadable: Vec::new() }
+        let (buffer, unreadable) = (Vec::new(), Vec::new());
+        Self { file, file_bytes, scanner, buffer, length: 0, start, tolerant, unreadable }
     }
 
     /// How far it has read.
@@ -74,7 +75,7 @@ impl SpanReader {
         loop {
             let from = self.scanner.window_start();
             let at = usize::try_from(from - self.start).unwrap_or(usize::MAX);
-            let seen = self.window.get(at..).unwrap_or_default();
+            let seen = self.buffer.get(at..self.length).unwrap_or_default();
             let at_end = from + seen.len() as u64 >= self.file_bytes;
             match self.scanner.next(seen, at_end) {
                 Step::Found { offset, span } => {
@@ -82,7 +83,7 @@ impl SpanReader {
                     let payload = match span {
                         Span::Frame(Header { length, .. }) => {
                             let begin = at + HEADER_BYTES;
-                            &self.window[begin..begin + length as usize]
+                            &self.buffer[begin..begin + length as usize]
                         }
                         _ => &[],
                     };
@@ -97,38 +98,44 @@ impl SpanReader {
     /// Makes the window reach `bytes` beyond the scanner's place, or the end of the file.
     fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
         let from = self.scanner.window_start();
-        let drop = usize::try_from(from - self.start).unwrap_or(usize::MAX).min(self.window.len());
-        self.window.drain(..drop);
+        let passed = usize::try_from(from - self.start).unwrap_or(usize::MAX).min(self.length);
+        self.buffer.copy_within(passed..self.length, 0);
         self.start = from;
-        let have = self.window.len();
+        let have = self.length - passed;
+        self.length = have;
         let left = usize::try_from(self.file_bytes - from).unwrap_or(usize::MAX) - have;
-        let more = bytes.saturating_sub(have).max(READ_BYTES.max(WINDOW_BYTES)).min(left);
-        self.window.resize(have + more, 0);
+        let length = have + bytes.saturating_sub(have).max(WINDOW_BYTES).min(left);
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
         let offset = from + have as u64;
-        let buffer = &mut self.window[have..];
-        match read_up_to(self.file.as_ref(), buffer, offset) {
+        let wanted = &mut self.buffer[have..length];
+        match read_up_to(self.file.as_ref(), wanted, offset) {
             // Shorter than it was when its length was asked for: what is gone reads as zeros.
-            Ok(_) => Ok(()),
+            Ok(read) => wanted[read..].fill(0),
             Err(_) if self.tolerant => {
-                self.fill_by_blocks(have, offset);
-                Ok(())
+                let unreadable = fill_by_blocks(self.file.as_ref(), wanted, offset);
+                self.unreadable.extend(unreadable);
             }
-            Err(cause) => {
-                self.window.truncate(have);
-                Err(ReadError { offset, cause })
-            }
+            Err(cause) => return Err(ReadError { offset, cause }),
         }
+        self.length = length;
+        Ok(())
     }
+}
 
-    fn fill_by_blocks(&mut self, have: usize, offset: u64) {
-        for (number, block) in self.window[have..].chunks_mut(BLOCK_BYTES).enumerate() {
-            let at = offset + (number * BLOCK_BYTES) as u64;
-            if read_up_to(self.file.as_ref(), block, at).is_err() {
-                block.fill(0);
-                self.unreadable.push((at, block.len() as u64));
-            }
+/// Reads what the device gives, zeros for the rest; gives where that is.
+fn fill_by_blocks(file: &dyn File, wanted: &mut [u8], offset: u64) -> Vec<(u64, u64)> {
+    let mut unreadable = Vec::new();
+    for (number, block) in wanted.chunks_mut(BLOCK_BYTES).enumerate() {
+        let at = offset + (number * BLOCK_BYTES) as u64;
+        let read = read_up_to(file, block, at);
+        block[read.as_ref().map_or(0, |&read| read)..].fill(0);
+        if read.is_err() {
+            unreadable.push((at, block.len() as u64));
         }
     }
+    unreadable
 }
 
 /// A segment's header, from whichever copy is good.

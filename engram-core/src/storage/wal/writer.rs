@@ -97,8 +97,9 @@ pub struct Writer {
     /// The active segment has its footer, and the next one could not get its name yet.
     sealed: bool,
     poisoned: Option<String>,
-    /// Segments whose unused end can be given back.
-    pub trim: Vec<(Arc<dyn File>, u64)>,
+    /// Files whose unused end can be given back; or all of it, where no length is said: another one
+    /// has taken the file's name, and closing it gives its blocks back, which takes a while.
+    pub trim: Vec<(Arc<dyn File>, Option<u64>)>,
 }
 
 impl Writer {
@@ -496,7 +497,7 @@ impl Writer {
             segment.bytes = bytes;
             segment.file_bytes = bytes;
         });
-        self.trim.push((file, bytes));
+        self.trim.push((file, Some(bytes)));
         Ok(())
     }
 

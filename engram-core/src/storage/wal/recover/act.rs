@@ -332,7 +332,7 @@ impl Recovery {
             read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
             new.frames.push((fact.header, payload));
         }
-        let writer = self.new_segment(identity, &new)?;
+        let mut writer = self.new_segment(identity, &new)?;
         let moved_to = writer.active_number();
         let mut at = FRAMES_START;
         apply_all(memory, contents, |fact| {
@@ -347,6 +347,8 @@ impl Recovery {
             Some(place)
         });
         if replaces {
+            // Nobody needs to wait until its blocks are given back.
+            writer.trim.push((last.surveyed.file, None));
             return Ok(writer);
         }
         last.judgement.end = cut.start - 1;

@@ -10,7 +10,7 @@
 mod background;
 mod saved;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,15 @@ use crate::sync::{Condvar, Mutex, RwLock};
 
 /// Episodes that are taken from a feed at a time.
 pub(super) const PORTION_EPISODES: usize = 32;
+
+/// So many where at least sixteen such portions wait: nobody is answered before all is in, and a lock
+/// that changes hands less often costs less.
+const PORTION_BEHIND: usize = 256;
+
+/// How many to take of so many.
+fn portion_of(fed: usize) -> usize {
+    if fed < 16 * PORTION_BEHIND { PORTION_EPISODES } else { PORTION_BEHIND }
+}
 
 /// Longest that a recall waits for the index, before it answers with what there is.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -65,7 +74,8 @@ struct Flow {
     settled: bool,
     /// The number of the last portion taken.
     taken: u64,
-    under_way: BTreeSet<u64>,
+    /// Portions that are not in yet, and how many episodes are in each.
+    under_way: BTreeMap<u64, usize>,
     /// How often an episode was replaced on its way, and no version of it got in: the next one has
     /// come after it.
     overtaken: u64,
@@ -151,7 +161,7 @@ impl Shared {
             }
             let mut flow = lock(&cell.flow);
             let last = flow.taken;
-            while flow.under_way.first().is_some_and(|&first| first <= last) {
+            while flow.under_way.first_key_value().is_some_and(|(&first, _)| first <= last) {
                 let left = until.saturating_sub(self.env.clock.elapsed());
                 let (locked, timeout) =
                     cell.done.wait_timeout(flow, left).unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +176,7 @@ impl Shared {
                 break (flow, last);
             }
         };
-        let under_way = flow.under_way.range(..=last).count() * PORTION_EPISODES;
+        let under_way: usize = flow.under_way.range(..=last).map(|(_, episodes)| episodes).sum();
         let lacking = flow.failed.len() + under_way;
         drop(flow);
         let fed = self.memory.look(|directory| directory.fed(space_key));
@@ -185,7 +195,7 @@ impl Shared {
                     cell.change(|empty| *empty = index);
                 }
             }
-            let (mut portion, basis) = self.take_fed(cell, PORTION_EPISODES);
+            let (mut portion, basis) = self.take_fed(cell, portion_of);
             if retries {
                 // Failed or under way: whoever looks finds it in one of the two.
                 portion.came.append(&mut flow.failed);
@@ -203,7 +213,7 @@ impl Shared {
             }
             flow.taken += 1;
             let number = flow.taken;
-            flow.under_way.insert(number);
+            flow.under_way.insert(number, portion.came.len().max(1));
             (portion, basis, Taken { cell, number })
         };
         let mut came = portion.came;
@@ -233,10 +243,11 @@ impl Shared {
     /// Takes from a space's feed, and what went out of the index; and says what the space's vectors
     /// are at that moment. The flow's lock is held meanwhile: whoever has it next finds all out that
     /// went before. What was only replaced stays until its next version is in.
-    fn take_fed(&self, cell: &SpaceCell, most: usize) -> (Portion, Basis) {
+    fn take_fed(&self, cell: &SpaceCell, most: impl Fn(usize) -> usize) -> (Portion, Basis) {
         let (mut portion, mut basis) = (Portion::default(), Basis::default());
         self.memory.with_mut(&mut |directory| {
-            portion = directory.take_fed(cell.space_key, most);
+            let fed = directory.fed(cell.space_key);
+            portion = directory.take_fed(cell.space_key, most(fed));
             basis = self.basis(directory, cell.space_key);
         });
         if (portion.gone.is_empty() && portion.replaced.is_empty())
@@ -331,7 +342,7 @@ impl Shared {
     pub(super) fn on_the_way(&self, space_key: u64) -> u64 {
         let fed = self.memory.look(|directory| directory.fed(space_key));
         let cell = self.indexing.known(space_key);
-        let taken = cell.map_or(0, |cell| lock(&cell.flow).under_way.len());
+        let taken: usize = cell.map_or(0, |cell| lock(&cell.flow).under_way.values().sum());
         (fed + taken) as u64
     }
 
@@ -341,7 +352,7 @@ impl Shared {
         let Some(cell) = self.indexing.known(space_key) else { return };
         let flow = lock(&cell.flow);
         if flow.loaded {
-            self.take_fed(&cell, 0);
+            self.take_fed(&cell, |_| 0);
         }
     }
 

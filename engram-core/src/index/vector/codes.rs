@@ -93,11 +93,12 @@ impl Codes {
     }
 
     /// Keeps a vector as it was saved.
-    pub(super) fn restore(&mut self, slot: u32, scale: f32, codes: impl Iterator<Item = i8>) {
+    pub(super) fn restore(&mut self, slot: u32, scale: f32, codes: &[u8]) {
         self.make_room(slot);
-        let places = self.rows.row_mut(slot).iter_mut().flat_map(|line| &mut line.0);
-        for (place, code) in places.zip(codes) {
-            *place = code;
+        for (line, codes) in self.rows.row_mut(slot).iter_mut().zip(codes.chunks(LINE)) {
+            for (place, code) in line.0.iter_mut().zip(codes) {
+                *place = code.cast_signed();
+            }
         }
         self.keep(slot, scale);
     }
@@ -116,8 +117,7 @@ impl Codes {
         self.versions[slot as usize] = self.versions[slot as usize].wrapping_add(1);
         self.present.insert(slot);
         // Of the codes, so that a saved vector has the sketch that it had.
-        let codes = self.rows.row(slot).iter().flat_map(|line| line.0).map(f32::from);
-        let sketch = self.sketches.sketch(codes.take(self.dimension));
+        let sketch = self.sketches.of_row(self.rows.row(slot));
         self.sketches.set(slot, &sketch);
     }
 
@@ -151,7 +151,7 @@ impl Codes {
 
     /// At least `most` of the slots, those that seem nearest to a vector; all, if they are fewer.
     pub(super) fn seem_near(&self, vector: &[f32], slots: &Bits, most: usize) -> Vec<u32> {
-        let sketch = self.sketches.sketch(vector.iter().copied());
+        let sketch = self.sketches.of_vector(vector);
         self.sketches.nearest(&sketch, slots, most)
     }
 

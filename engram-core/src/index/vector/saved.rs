@@ -194,7 +194,7 @@ impl Vectors {
         for _ in 0..vectors {
             let slot = input.u32()?;
             let scale = f32::from_le_bytes(input.array()?);
-            let codes = input.take(dimension)?.iter().map(|byte| byte.cast_signed());
+            let codes = input.take(dimension)?;
             if slot >= slots || before.is_some_and(|before| before >= slot) || !scale.is_finite() {
                 return Err(Damaged::Contents);
             }

@@ -7,7 +7,7 @@
 //! Chazelle: Approximate nearest neighbors and the fast Johnson-Lindenstrauss transform, 2006). A
 //! sketch says only whom to compare: an eighth of the memory to go through, and no arithmetic.
 
-use super::kernel::{self, Kernel};
+use super::kernel::{self, Kernel, LINE, Line};
 use super::rows::Rows;
 use crate::index::bits::Bits;
 use crate::index::mix::split_mix;
@@ -28,8 +28,8 @@ pub(super) struct Sketch(Box<[u64]>);
 /// The sketches of all slots.
 #[derive(Debug, Clone)]
 pub(super) struct Sketches {
-    /// Which components change their sign, before each turn.
-    flips: [Box<[u64]>; TURNS],
+    /// What each component is multiplied by, before each turn: one, or less than nothing.
+    signs: [Box<[f32]>; TURNS],
     rows: Rows<u64>,
 }
 
@@ -38,8 +38,12 @@ impl Sketches {
     pub(super) fn new(dimension: usize) -> Self {
         let words = dimension.next_power_of_two().div_ceil(WORD);
         let mut state = 0_u64;
-        let mut flips = || (0..words).map(|_| split_mix(&mut state)).collect();
-        Self { flips: [flips(), flips()], rows: Rows::new(words, 0) }
+        let mut signs = || {
+            let flips: Vec<u64> = (0..words).map(|_| split_mix(&mut state)).collect();
+            let sign = |(flips, at)| if flips >> at & 1 == 1 { -1.0 } else { 1.0 };
+            flips.iter().flat_map(|&flips| (0..WORD).map(move |at| (flips, at))).map(sign).collect()
+        };
+        Self { signs: [signs(), signs()], rows: Rows::new(words, 0) }
     }
 
     /// The memory they take.
@@ -48,15 +52,24 @@ impl Sketches {
     }
 
     /// The sketch of a vector; its length does not matter.
-    pub(super) fn sketch(&self, components: impl Iterator<Item = f32>) -> Sketch {
-        let words = self.flips.first().map_or(0, |flips| flips.len());
-        let mut values = vec![0.0; words * WORD];
-        for (value, component) in values.iter_mut().zip(components) {
-            *value = component;
-        }
-        kernel::run(Turned { flips: &self.flips, values: &mut values });
-        let sign = |word: u64, value: &f32| word << 1 | u64::from(*value > 0.0);
-        Sketch(values.chunks_exact(WORD).map(|some| some.iter().fold(0, sign)).collect())
+    pub(super) fn of_vector(&self, vector: &[f32]) -> Sketch {
+        self.turned(|values| values.iter_mut().zip(vector).for_each(|(value, one)| *value = *one))
+    }
+
+    /// The sketch of a row of codes.
+    pub(super) fn of_row(&self, row: &[Line]) -> Sketch {
+        self.turned(|values| {
+            for (some, line) in values.chunks_exact_mut(LINE).zip(row) {
+                some.iter_mut().zip(line.0).for_each(|(value, code)| *value = f32::from(code));
+            }
+        })
+    }
+
+    fn turned(&self, fill: impl FnOnce(&mut [f32])) -> Sketch {
+        let length = self.signs.first().map_or(0, |signs| signs.len());
+        let mut values = vec![0.0; 2 * length];
+        let (values, other) = values.split_at_mut(length);
+        kernel::run(Turned { signs: &self.signs, fill, values, other })
     }
 
     /// Keeps a slot's sketch.
@@ -90,36 +103,59 @@ impl Sketches {
     }
 }
 
-struct Turned<'a> {
-    flips: &'a [Box<[u64]>],
+struct Turned<'a, F> {
+    signs: &'a [Box<[f32]>],
+    fill: F,
     values: &'a mut [f32],
+    other: &'a mut [f32],
 }
 
-impl kernel::Work for Turned<'_> {
-    type Output = ();
+impl<F: FnOnce(&mut [f32])> kernel::Work for Turned<'_, F> {
+    type Output = Sketch;
 
     /// For each turn some signs change, and everything is mixed with everything.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled per machine")]
-    fn run<K: Kernel>(self, _: K) {
-        let Self { flips, values } = self;
-        for flips in flips {
-            for (some, flips) in values.chunks_exact_mut(WORD).zip(flips) {
-                for (at, value) in some.iter_mut().enumerate() {
-                    *value = if flips >> at & 1 == 1 { -*value } else { *value };
+    fn run<K: Kernel>(self, _: K) -> Sketch {
+        let Self { signs, fill, mut values, mut other } = self;
+        fill(values);
+        for signs in signs {
+            values.iter_mut().zip(signs).for_each(|(value, sign)| *value *= sign);
+            mix(values, LANES);
+            // Neighbours are mixed once they lie apart: then the machine takes many at a time.
+            let apart = values.len() / LANES;
+            for (lane, some) in other.chunks_exact_mut(apart).enumerate() {
+                for (to, lanes) in some.iter_mut().zip(values.as_chunks::<LANES>().0) {
+                    *to = lanes.get(lane).copied().unwrap_or_default();
                 }
             }
-            let mut half = 1;
-            while half < values.len() {
-                for both in values.chunks_exact_mut(2 * half) {
-                    let (left, right) = both.split_at_mut(half);
-                    for (a, b) in left.iter_mut().zip(right) {
-                        (*a, *b) = (*a + *b, *a - *b);
-                    }
-                }
-                half *= 2;
+            mix(other, apart);
+            std::mem::swap(&mut values, &mut other);
+        }
+        let word = |some: &[f32]| {
+            let bits = (0..).zip(some).map(|(at, value): (u32, _)| u64::from(*value > 0.0) << at);
+            bits.fold(0, |word, bit| word | bit)
+        };
+        Sketch(values.chunks_exact(WORD).map(word).collect())
+    }
+}
+
+/// Values that lie next to each other, and that the machine takes at a time.
+const LANES: usize = 8;
+
+/// Sums and differences of what lies `nearest` apart, and twice as far, and so on.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled per machine")]
+fn mix(values: &mut [f32], nearest: usize) {
+    let mut half = nearest;
+    while half < values.len() {
+        for both in values.chunks_exact_mut(2 * half) {
+            let (left, right) = both.split_at_mut(half);
+            for (a, b) in left.iter_mut().zip(right) {
+                (*a, *b) = (*a + *b, *a - *b);
             }
         }
+        half *= 2;
     }
 }
 
@@ -235,7 +271,10 @@ mod tests {
             let sketches = Sketches::new(dimension);
             let mut state = 1;
             let one = vector(&mut state, dimension);
-            let sketch = |factor: f32| sketches.sketch(one.iter().map(|number| number * factor));
+            let sketch = |factor: f32| {
+                let scaled: Vec<f32> = one.iter().map(|number| number * factor).collect();
+                sketches.of_vector(&scaled)
+            };
             assert_eq!(sketch(1.0), sketch(0.25), "{dimension}: only the direction counts");
             let bits = dimension.next_power_of_two().max(WORD);
             let differ = |a: &Sketch, b: &Sketch| -> u32 {
@@ -250,7 +289,7 @@ mod tests {
                 for (a, b) in other.iter_mut().zip(&one) {
                     *a -= b * dot / square;
                 }
-                right_angles += differ(&sketch(1.0), &sketches.sketch(other.into_iter())) as usize;
+                right_angles += differ(&sketch(1.0), &sketches.of_vector(&other)) as usize;
             }
             let share = right_angles * 100 / (64 * bits);
             assert!((40..=60).contains(&share), "{dimension}: {share} of 100");

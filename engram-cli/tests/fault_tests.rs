@@ -337,7 +337,7 @@ fn a_compaction_that_cannot_rename_leaves_the_log_as_it_was() {
     let mut told = crowd(&server, "kept", 30);
     server.wait_for_idle_mark();
     let mut http = server.http();
-    let Some(injection) = Injection::on(&server, "rename,renameat,renameat2:error=EIO:when=2+")
+    let Some(injection) = Injection::on(&server, "rename,renameat,renameat2:error=EIO:when=1+")
     else {
         return;
     };

@@ -406,19 +406,6 @@ fn what_the_device_does_not_give_is_refused_and_named_and_costs_no_more_than_was
     }
 }
 
-/// It was refused, and named LSNs 3 to 2, where the footer was too far behind the header to be read
-/// with it.
-#[test]
-fn a_footer_that_the_device_does_not_give_costs_nothing() {
-    let (image, frames) = two_segments(false);
-    let footer = frames.iter().find(|frame| frame.kind == "footer").unwrap();
-    let disk = MemDisk::of(&image);
-    disk.lose_sectors(&wal(&footer.file), footer.offset, footer.offset + footer.bytes);
-    let store = open(&disk);
-    assert_eq!(contents(&store), contents(&open(&MemDisk::of(&image))));
-    assert_eq!(store.recovery_report().lost_lsns, [[0; 2]; 0]);
-}
-
 /// Recovery judged a segment by its name alone: a renamed one could take another's place, have
 /// that one removed as obsolete, or make compaction run for ever.
 #[test]

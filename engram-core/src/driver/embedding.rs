@@ -471,7 +471,7 @@ impl Shared {
         let change = Change::define(cell.space_key, &name, definition, Redefine::Nothing);
         self.define(change).map_err(|e| self.put_off(e.to_string()))?;
         // The index hears of it before it is given vectors.
-        while self.work_off(cell, true) {}
+        while self.work_off(cell, true, |_| super::indexing::PORTION_EPISODES) {}
         Ok(())
     }
 

@@ -30,11 +30,11 @@ use crate::sync::{Condvar, Mutex, RwLock};
 /// Episodes that are taken from a feed at a time.
 pub(super) const PORTION_EPISODES: usize = 32;
 
-/// So many where at least sixteen such portions wait: nobody is answered before all is in, and a lock
-/// that changes hands less often costs less.
+/// As many for a recall that finds at least sixteen such portions waiting: it is not answered before all
+/// is in, and a lock that changes hands less often costs less.
 const PORTION_BEHIND: usize = 256;
 
-/// How many to take of so many.
+/// How many of those that wait a recall takes at a time.
 fn portion_of(fed: usize) -> usize {
     if fed < 16 * PORTION_BEHIND { PORTION_EPISODES } else { PORTION_BEHIND }
 }
@@ -154,7 +154,7 @@ impl Shared {
         let mut overtaken = lock(&cell.flow).overtaken;
         let mut retries = true;
         let (flow, last) = loop {
-            while self.work_off(&cell, std::mem::take(&mut retries)) {
+            while self.work_off(&cell, std::mem::take(&mut retries), portion_of) {
                 if self.env.clock.elapsed() > until {
                     break;
                 }
@@ -183,9 +183,14 @@ impl Shared {
         (cell, lacking + if self.env.clock.elapsed() > until { fed } else { 0 })
     }
 
-    /// Works off a portion of a space's feed; with `retries`, what could not be read before as
-    /// well. Says whether there was anything.
-    pub(super) fn work_off(&self, cell: &SpaceCell, retries: bool) -> bool {
+    /// Works off a portion of a space's feed, as large as `portion_of` says of so many; with `retries`, what
+    /// could not be read before as well. Says whether there was anything.
+    pub(super) fn work_off(
+        &self,
+        cell: &SpaceCell,
+        retries: bool,
+        portion_of: fn(usize) -> usize,
+    ) -> bool {
         let (portion, mut basis, taken) = {
             let mut flow = lock(&cell.flow);
             if !flow.loaded {

@@ -495,6 +495,17 @@ impl Upkeep {
         }
     }
 
+    /// The one of some segments whose file an error names; all of them where it names none.
+    fn at_fault(&self, inputs: &[u32], e: &Error) -> Vec<u32> {
+        let is_named = |number: u32| {
+            let Error::Io { path, .. } = e else { return false };
+            let segment = self.shared.segments.get(number);
+            segment.is_some_and(|it| self.shared.env.wal_path(&it.name.file_name()) == *path)
+        };
+        let one = inputs.iter().copied().find(|&number| is_named(number));
+        one.map_or_else(|| inputs.to_vec(), |one| vec![one])
+    }
+
     fn run_failed(&mut self, inputs: &[u32], e: &Error) {
         let first = self.back_off == BACK_OFF_MIN;
         let retry_at_once = matches!(e, Error::Damaged { .. }) && first;
@@ -502,8 +513,10 @@ impl Upkeep {
         if !retry_at_once {
             tracing::warn!(cause = %e, retry_in = ?self.back_off, "compaction failed; the log is as it was");
             self.not_before = self.now() + self.back_off;
-            let until = self.now() + BACK_OFF_MAX;
-            self.set_aside.extend(inputs.iter().map(|&number| (number, until)));
+            // Longer than the longest pause, after which others come first.
+            let until = self.now() + 2 * BACK_OFF_MAX;
+            let aside = self.at_fault(inputs, e);
+            self.set_aside.extend(aside.into_iter().map(|number| (number, until)));
         }
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
         // Once: the ballast is made again while there is room, and would be given up for ever.

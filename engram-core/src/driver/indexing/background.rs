@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Shared, SpaceCell};
+use super::{PORTION_EPISODES, Shared, SpaceCell};
 use crate::driver::lock;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
@@ -79,7 +79,9 @@ impl Shared {
     /// anything.
     pub(crate) fn index_some(&self) -> bool {
         match self.memory.look(crate::store::directory::Directory::hungry) {
-            Some((space_key, _)) => self.work_off(&self.indexing.cell(space_key), false),
+            Some((space_key, _)) => {
+                self.work_off(&self.indexing.cell(space_key), false, |_| PORTION_EPISODES)
+            }
             None => self.embed_near() || self.link_some(),
         }
     }

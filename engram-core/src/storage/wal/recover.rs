@@ -196,14 +196,6 @@ impl Recovery {
         let Some(&(offset, _)) = facts.unreadable.first().filter(|_| !self.options.dry) else {
             return Ok(());
         };
-        if judgement.damaged.is_empty() {
-            tracing::warn!(
-                file = %self.env.wal_path(&facts.name.file_name()).display(),
-                offset,
-                "the device does not give a part of this segment that holds no entry; nothing is \
-                 lost; check the disk"
-            );
-        }
         let lost = judgement.damaged.iter().flat_map(|loss| loss.lsns.iter());
         match lost.copied().find(|&range| !covers(&self.options.accepted, range)) {
             None => Ok(()),

@@ -471,7 +471,7 @@ fn scan_without(
     let mut strays = Vec::new();
     let header = segment.header.header;
     let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
-    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START).without(misplaced.clone());
+    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START).without(misplaced);
     let mut reader =
         SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, tolerant);
     let mut facts = SegmentFacts {
@@ -493,11 +493,8 @@ fn scan_without(
             Ok(Some(item)) => item,
             Ok(None) => break,
             Err(e) => {
-                let before = facts.frames.last().map_or(header.start, |f| f.lsn + 1);
-                if before > last {
-                    // Every LSN that it may hold is here: the device fails behind them.
-                    return scan_without(env, segment, true, progress, misplaced);
-                }
+                // Behind the last LSN that it may hold there is a footer: that LSN stands for it.
+                let before = facts.frames.last().map_or(header.start, |f| (f.lsn + 1).min(last));
                 return Err(Error::Unreadable {
                     path: env.wal_path(&segment.name.file_name()),
                     offset: e.offset,

@@ -34,6 +34,7 @@ mod results;
 #[expect(dead_code, reason = "engram-bench starts and stops in other ways, too")]
 mod server;
 mod servers;
+mod soak;
 mod space;
 #[path = "../../src/stats.rs"]
 mod stats;
@@ -51,7 +52,7 @@ type Run = fn(&Plan) -> Outcome<Results>;
 type Part = (&'static str, bool, Run);
 
 /// The parts, in the order of the table.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     ("appends-3500", true, |plan| appends::run(plan, 3500)),
     ("appends-128", false, |plan| appends::run(plan, 128)),
     ("appends-1024", false, |plan| appends::run(plan, 1024)),
@@ -62,6 +63,7 @@ const PARTS: [Part; 10] = [
     ("open-loop", true, open_loop::run),
     ("recovery", true, recovery::run),
     ("space", true, space::run),
+    ("soak", false, soak::run),
 ];
 
 /// What is to be done.

@@ -1,5 +1,6 @@
 //! Space: what a directory takes after the same records were overwritten ten times, at rest.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -67,16 +68,20 @@ fn overwrite(engine: &str, dir: &Path, live_bytes: u64) -> Outcome<f64> {
     Ok(bytes(disk_bytes(dir)?) / bytes(records * (RECORD_BYTES + key(0).len()) as u64))
 }
 
-/// Bytes that a directory takes, as `du` counts them.
-fn disk_bytes(dir: &Path) -> Outcome<u64> {
+/// Bytes that a directory takes, as `du` counts them. A file that goes meanwhile takes none.
+pub(crate) fn disk_bytes(dir: &Path) -> Outcome<u64> {
     let mut bytes = std::fs::metadata(dir)?.blocks() * 512;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        bytes += if entry.file_type()?.is_dir() {
-            disk_bytes(&entry.path())?
-        } else {
-            entry.metadata()?.blocks() * 512
-        };
+        if entry.file_type()?.is_dir() {
+            bytes += disk_bytes(&entry.path())?;
+            continue;
+        }
+        match entry.metadata() {
+            Ok(metadata) => bytes += metadata.blocks() * 512,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+            Err(cause) => return Err(cause.into()),
+        }
     }
     Ok(bytes)
 }

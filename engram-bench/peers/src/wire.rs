@@ -44,6 +44,8 @@ pub(crate) struct Clients {
     all: Vec<Client>,
     record: String,
     next: u64,
+    /// Numbers begin again there.
+    end: u64,
     request: Vec<u8>,
 }
 
@@ -83,12 +85,19 @@ impl Clients {
             epoll::add(&epoll, &stream, data, epoll::EventFlags::IN)?;
             all.push(Client { stream, answer: Vec::new(), since: Instant::now() });
         }
-        Ok(Self { protocol, epoll, all, record: record.to_owned(), next: 0, request: Vec::new() })
+        let (record, request) = (record.to_owned(), Vec::new());
+        Ok(Self { protocol, epoll, all, record, next: 0, end: u64::MAX, request })
     }
 
     /// Numbers from there on: several groups of clients may write to one server.
     pub(crate) fn numbered_from(mut self, next: u64) -> Self {
         self.next = next;
+        self
+    }
+
+    /// Numbers below that, again and again: records are overwritten.
+    pub(crate) fn numbered_below(mut self, end: u64) -> Self {
+        self.end = end;
         self
     }
 
@@ -159,7 +168,7 @@ impl Clients {
     fn send(&mut self, client: usize, since: Instant) -> Outcome<()> {
         self.request.clear();
         self.protocol.request(self.next, &self.record, &mut self.request);
-        self.next += 1;
+        self.next = (self.next + 1) % self.end;
         let client = self.all.get_mut(client).ok_or("a client of nobody")?;
         client.since = since;
         // One request at a time fits into the socket's buffer many times over.

@@ -33,7 +33,8 @@ impl Protocol for Http {
 
     fn answer(&self, bytes: &[u8]) -> Outcome<Option<usize>> {
         let Some(head) = Head::parse(bytes) else { return Ok(None) };
-        if head.status != 201 {
+        // Made, or replaced.
+        if !matches!(head.status, 200 | 201) {
             return Err(String::from_utf8_lossy(bytes).into_owned().into());
         }
         let length = head.bytes + head.body;

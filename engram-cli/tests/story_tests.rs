@@ -103,7 +103,9 @@ fn story(set: &str, place: &str, space: &str, failed: [u64; 3]) {
         let series = format!("engram_wal_recovery_failures_total{{reason=\"{reason}\"}}");
         assert_eq!(metric(&mut http, &series), count, "{reason}");
     }
-    assert_eq!(metric(&mut http, "engram_episodes"), truth.len() as u64);
+    support::live::wait_for("the gauges", || {
+        (metric(&mut http, "engram_episodes") == truth.len() as u64).then_some(())
+    });
     let reply = http.must("POST", "/v1/wal/compact", b"");
     assert_eq!(reply.status, 200, "{}", reply.text());
     check_moved(&data, &logs);
@@ -358,7 +360,9 @@ fn compaction_can_be_asked_for_with_and_without_a_server() {
     };
     overwrite(&mut http);
     let told = said(dir.path(), &["wal", "compact", "--server", &server.url]);
-    assert!(told.starts_with("compacted ") && told.contains(" 180 dropped"), "{told}");
+    // An idle mark goes, too, if there was the time for one.
+    let dropped = [" 180 dropped", " 181 dropped", " 182 dropped"];
+    assert!(told.starts_with("compacted ") && dropped.iter().any(|n| told.contains(n)), "{told}");
     overwrite(&mut http);
     server.stop_cleanly();
     let told = said(dir.path(), &["wal", "compact", "--json", "--data", "data"]);
@@ -382,7 +386,8 @@ fn a_stop_leaves_a_mark_as_its_last_frame() {
     server.stop_cleanly();
     let frames = said(dir.path(), &["wal", "dump", "--json", "--data", "data"]);
     let last: Value = serde_json::from_str(frames.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["kind"], &last["lsn"]), (&json!("mark"), &json!(2)), "{frames}");
+    // An idle mark may have come before.
+    assert!(last["kind"] == "mark" && last["lsn"].as_u64() >= Some(2), "{frames}");
 }
 
 #[test]

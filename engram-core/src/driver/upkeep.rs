@@ -174,6 +174,8 @@ impl Upkeep {
 
     /// Begins a pass. The active segment is sealed first, if it holds a dead byte.
     fn begin_request(&mut self, asked: Vec<Asked>) {
+        // Who asks shall hear of every segment, also of one that failed a moment ago.
+        self.set_aside.clear();
         let shared = &self.shared;
         {
             let mut engine = shared.engine();

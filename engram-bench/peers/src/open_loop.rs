@@ -12,7 +12,7 @@ use crate::report::{Report, Target};
 use crate::results::{Curve, Results};
 use crate::servers::{self, Running};
 use crate::stats::{Spread, quantile};
-use crate::wire::Clients;
+use crate::wire::{Clients, Opened};
 use crate::{Outcome, Plan, quiet};
 
 const PART: &str = "open loop";
@@ -24,13 +24,34 @@ const CONNECTIONS: usize = 128;
 /// p99.9 under so many times the disk's own p99 of a sync.
 const TAIL: f64 = 5.0;
 
+/// Latencies of an open loop, a figure a turn.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    pub(crate) p50: Vec<f64>,
+    pub(crate) p99: Vec<f64>,
+    pub(crate) p999: Vec<f64>,
+    /// Requests that were due and never sent.
+    pub(crate) unsent: usize,
+}
+
+impl Latencies {
+    /// Adds a turn; gives its p99.9.
+    pub(crate) fn push(&mut self, opened: Opened) -> Option<f64> {
+        let mut latencies = opened.latencies;
+        latencies.sort_by(f64::total_cmp);
+        self.unsent += opened.unsent;
+        self.p50.extend(quantile(&latencies, 0.5));
+        self.p99.extend(quantile(&latencies, 0.99));
+        let p999 = quantile(&latencies, 0.999);
+        self.p999.extend(p999);
+        p999
+    }
+}
+
 /// One server's observations at one rate.
 #[derive(Debug, Default)]
 struct Observed {
-    p50: Vec<f64>,
-    p99: Vec<f64>,
-    p999: Vec<f64>,
-    unsent: usize,
+    latencies: Latencies,
     /// p99.9 over the disk's p99 in the same round.
     tail: Vec<f64>,
 }
@@ -115,14 +136,8 @@ impl Side {
         let rate = self.rate(part);
         let opened = self.clients.open_loop(rate, slice)?;
         quiet::wait(&self.server.process())?;
-        let mut latencies = opened.latencies;
-        latencies.sort_by(f64::total_cmp);
         let observed = self.rates.entry(part).or_default();
-        observed.unsent += opened.unsent;
-        observed.p50.extend(quantile(&latencies, 0.5));
-        observed.p99.extend(quantile(&latencies, 0.99));
-        let p999 = quantile(&latencies, 0.999);
-        observed.p999.extend(p999);
+        let p999 = observed.latencies.push(opened);
         observed.tail.extend(p999.map(|tail| tail / disk_p99));
         Ok(())
     }
@@ -136,7 +151,8 @@ impl Side {
             let percent = PARTS.get(*part).unwrap_or(&HALF) * 100.0;
             let at = format!("{name} at {percent:.0} % of it");
             let seconds = "seconds";
-            let (p50, p999) = (Spread::of(&observed.p50), Spread::of(&observed.p999));
+            let (p50, p999) =
+                (Spread::of(&observed.latencies.p50), Spread::of(&observed.latencies.p999));
             report.add(PART, format!("{at}: p50"), seconds, p50, Target::None);
             report.add(PART, format!("{at}: p99.9"), seconds, p999, Target::None);
             let is_half = PARTS.get(*part) == Some(&HALF);
@@ -145,8 +161,8 @@ impl Side {
                 let what = format!("{at}: p99.9 / the disk's p99");
                 report.add(PART, what, "ratio", Spread::of(&observed.tail), target);
             }
-            if observed.unsent > 0 {
-                report.note(format!("{PART}: {at}: {} were never sent", observed.unsent));
+            if observed.latencies.unsent > 0 {
+                report.note(format!("{PART}: {at}: {} were never sent", observed.latencies.unsent));
             }
         }
     }
@@ -154,7 +170,8 @@ impl Side {
     fn curve(&self) -> Curve {
         let median = |values: &[f64]| Spread::of(values).map_or(0.0, |spread| spread.median);
         let points = self.rates.iter().map(|(part, observed)| {
-            (self.rate(*part), [&observed.p50, &observed.p99, &observed.p999].map(|v| median(v)))
+            let Latencies { p50, p99, p999, .. } = &observed.latencies;
+            (self.rate(*part), [p50, p99, p999].map(|v| median(v)))
         });
         Curve { name: self.server.name.to_owned(), points: points.collect() }
     }

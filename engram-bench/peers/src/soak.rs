@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::network::RECORD_BYTES;
+use crate::open_loop::Latencies;
 use crate::record::text;
 use crate::report::{Report, Target};
 use crate::results::Results;
 use crate::servers;
 use crate::space::disk_bytes;
-use crate::stats::{Spread, bytes, quantile};
+use crate::stats::{Spread, bytes};
 use crate::wire::Clients;
 use crate::{Outcome, Plan, progress};
 
@@ -20,7 +21,7 @@ const PART: &str = "soak";
 const SERVER: &str = "engram-server, embedding";
 /// Episodes that are overwritten.
 const LIVE: u64 = 50_000;
-/// Requests a second: a twentieth of what it takes, and 3.6 million in half an hour.
+/// Requests a second: 3.6 million in half an hour.
 const RATE: f64 = 2_000.0;
 const CONNECTIONS: usize = 128;
 /// Of a window; the drift is from the first fifth of them to the last.
@@ -34,10 +35,7 @@ const PARTS: usize = 5;
 struct Seen {
     memory: Vec<f64>,
     disk: Vec<f64>,
-    p50: Vec<f64>,
-    p99: Vec<f64>,
-    p999: Vec<f64>,
-    unsent: usize,
+    latencies: Latencies,
 }
 
 /// Measures.
@@ -53,13 +51,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let mut seen = Seen::default();
     let begin = Instant::now();
     for number in 1..=windows {
-        let opened = clients.open_loop(RATE, window)?;
-        let mut latencies = opened.latencies;
-        latencies.sort_by(f64::total_cmp);
-        seen.unsent += opened.unsent;
-        seen.p50.extend(quantile(&latencies, 0.5));
-        seen.p99.extend(quantile(&latencies, 0.99));
-        seen.p999.extend(quantile(&latencies, 0.999));
+        seen.latencies.push(clients.open_loop(RATE, window)?);
         seen.memory.push(resident(&server.process())?);
         seen.disk.push(bytes(disk_bytes(&dir)?));
         let minutes = begin.elapsed().as_secs_f64() / 60.0;
@@ -83,9 +75,9 @@ impl Seen {
         for (what, unit, values) in [
             ("resident memory", "bytes", &self.memory),
             ("disk, over live bytes", "ratio", &self.disk),
-            ("p50", "seconds", &self.p50),
-            ("p99", "seconds", &self.p99),
-            ("p99.9", "seconds", &self.p999),
+            ("p50", "seconds", &self.latencies.p50),
+            ("p99", "seconds", &self.latencies.p99),
+            ("p99.9", "seconds", &self.latencies.p999),
         ] {
             let live = bytes(LIVE * RECORD_BYTES as u64);
             let scale = if unit == "ratio" { live } else { 1.0 };
@@ -98,8 +90,8 @@ impl Seen {
             let drift = Spread::of_ratios(last, first);
             report.add(PART, format!("{what}: last / first"), "ratio", drift, Target::None);
         }
-        if self.unsent > 0 {
-            report.note(format!("{PART}: {} requests were never sent", self.unsent));
+        if self.latencies.unsent > 0 {
+            report.note(format!("{PART}: {} requests were never sent", self.latencies.unsent));
         }
         report
     }

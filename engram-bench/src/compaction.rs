@@ -1,5 +1,6 @@
 //! Compaction: how fast it reads its input when alone, and what writers notice of it.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ use crate::{Outcome, Plan};
 const PART: &str = "compaction";
 /// Bytes of input per second, alone.
 const RATE: f64 = 5e8;
+/// The time of a plain copy (the same bytes read, half of them written and synced) over compaction's.
+const OF_COPYING: f64 = 0.5;
 /// The writers' p99 beside it, over that without it.
-const DISTURBANCE: f64 = 2.0;
+const DISTURBANCE: f64 = 1.5;
 const WRITERS: usize = 32;
 /// Writers' episodes are numbered from here on, so that they never meet the filling.
 const WRITERS_FROM: u64 = 10_000_000_000;
@@ -34,15 +37,47 @@ fn alone(plan: &Plan, report: &mut Report) -> Outcome<()> {
     let what = record_text(&dir)?;
     let (rounds, log_bytes) = if plan.quick { (3, 200_000_000) } else { (7, 1_000_000_000) };
     let records: u64 = log_bytes / RECORD_BYTES;
-    let mut rates = Vec::new();
+    let (mut rates, mut copies) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let data = dir.join(round.to_string());
         rates.push(compact_half(&data, &what, records)?);
         std::fs::remove_dir_all(&data)?;
+        copies.push(copy_half(&dir, records * RECORD_BYTES)?);
     }
     let spread = Spread::of(&rates);
     report.add(PART, "alone, half of the input dead", "bytes/s", spread, Target::AtLeast(RATE));
+    report.add(PART, "a plain copy of half", "bytes/s", Spread::of(&copies), Target::None);
+    let ratio = Spread::of_ratios(&rates, &copies);
+    report.add(PART, "alone / a plain copy", "ratio", ratio, Target::AtLeast(OF_COPYING));
     Ok(())
+}
+
+/// What the disk and the machine give to who reads a file just written, writes half of it to another
+/// one, and syncs that: bytes of input per second.
+fn copy_half(dir: &Path, log_bytes: u64) -> Outcome<f64> {
+    const PIECE: usize = 1 << 20;
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    let mut piece = vec![0x5a; PIECE];
+    let open = |path: &Path| {
+        std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+    };
+    let (input, output) = (open(&from)?, open(&to)?);
+    let pieces = log_bytes / PIECE as u64;
+    for number in 0..pieces {
+        input.write_all_at(&piece, number * PIECE as u64)?;
+    }
+    input.sync_all()?;
+    let begin = Instant::now();
+    for number in 0..pieces {
+        input.read_exact_at(&mut piece, number * PIECE as u64)?;
+        let half = piece.get(..PIECE / 2).unwrap_or_default();
+        output.write_all_at(half, number * (PIECE as u64 / 2))?;
+    }
+    output.sync_data()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    std::fs::remove_file(&from)?;
+    std::fs::remove_file(&to)?;
+    Ok(bytes(pieces * PIECE as u64) / seconds)
 }
 
 /// Makes a log, overwrites every second record of it, and compacts; bytes of input per second.

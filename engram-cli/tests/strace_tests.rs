@@ -393,8 +393,9 @@ fn a_disk_that_lies_about_a_write_is_found_out_by_the_checksums() {
                 |name| fs::metadata(data.join("wal").join(name)).is_ok_and(|m| m.len() == 1 << 20);
             (whole("spare") && whole("ballast")).then_some(())
         });
-        // The first 512 bytes of one write never come.
-        let fault = format!("retval=512:when={when}");
+        // The first two blocks of one write never come: that of the frame before, which stands there
+        // already, and the next one.
+        let fault = format!("retval=8192:when={when}");
         let Some(lie) = Injection::counted(&server, WRITE, &fault) else { return };
         for step in 0..6 {
             let id = format!("lie-{when}-{step}");

@@ -6,6 +6,8 @@
 //! - A created, renamed or removed name is durable once a later [`Disk::sync_dir`] on its
 //!   directory has returned `Ok`. A rename is atomic: after a crash the new name holds either
 //!   its former file or the new one, whole as far as it was synced.
+//! - A write may cover bytes that are durable already, with the same bytes: where it is torn, they
+//!   are still what they were.
 //! - A failed sync promises nothing about any byte written since the last good one, and trying
 //!   it again proves nothing: the caller must write the bytes anew, elsewhere.
 //! - [`Disk::lock`] is a kernel lock: it ends with the process that holds it.
@@ -19,6 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod real;
+mod recent;
+
+/// The unit of [`File::write_blocks_at`]. Where the device's blocks are larger, the page cache is used.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +77,11 @@ pub trait File: Send + Sync + Debug {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes some of `bytes`, and says how many; the file grows where needed.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Like [`File::write_at`], for bytes that are synced right after: where offset, length and the
+    /// place in memory are multiples of [`BLOCK_BYTES`], they may go past the page cache.
+    fn write_blocks_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.write_at(bytes, offset)
+    }
     /// Makes written bytes, and the length needed to read them, durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
     /// A hint that a range will soon be synced, so that the device may begin. Promises nothing.
@@ -119,9 +130,25 @@ pub fn read_up_to(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result
 /// # Errors
 /// `WriteZero` where the disk takes no more; else what the disk said.
 pub fn write_all_at(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    write_in_full(bytes, offset, |bytes, offset| file.write_at(bytes, offset))
+}
+
+/// Writes all of `bytes` with [`File::write_blocks_at`], in as many calls as it takes.
+///
+/// # Errors
+/// As [`write_all_at`].
+pub fn write_all_blocks_at(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    write_in_full(bytes, offset, |bytes, offset| file.write_blocks_at(bytes, offset))
+}
+
+fn write_in_full(
+    bytes: &[u8],
+    offset: u64,
+    write: impl Fn(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        match file.write_at(rest, offset + done as u64) {
+        match write(rest, offset + done as u64) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -81,6 +81,7 @@ pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
         mode: RecoveryMode::Salvage,
         accepted: Vec::new(),
         segment_bytes_max: crate::episode::limits::SEGMENT_BYTES_DEFAULT,
+        syncs_each: true,
         dry: true,
     };
     let mut recovery = Recovery::begin(Arc::clone(&env), options)?;

@@ -22,6 +22,8 @@ pub(crate) const LIMIT: &str = "limit, 1 a sync";
 const LIMIT_READY: &str = "limit, all writers a sync";
 /// The limit with as many records a sync as Engram reached in the same round.
 const LIMIT_REACHED: &str = "limit, Engram's batch";
+/// The same past the page cache, which is how Engram writes.
+const LIMIT_DIRECT: &str = "limit, Engram's batch, direct";
 const ENGRAM: &str = "engram";
 /// What Engram is compared with: durable logs and stores. The bare append is no store.
 const PEERS: [&str; 6] = ["sqlite", "redb", "fjall", "raft-engine", "okaywal", "rocksdb"];
@@ -94,6 +96,9 @@ impl Field {
                     push(LIMIT, limit_slice(&mut self.limit, 1, slice)?);
                     push(LIMIT_REACHED, limit_slice(&mut self.limit, whole(reached), slice)?);
                     push(LIMIT_READY, limit_slice(&mut self.limit, writers, slice)?);
+                    if let Some(observed) = direct_slice(&mut self.limit, whole(reached), slice)? {
+                        push(LIMIT_DIRECT, observed);
+                    }
                 }
             }
         }
@@ -139,6 +144,17 @@ fn limit_slice(limit: &mut engines::Written, batch: usize, slice: Duration) -> O
     Ok(Slice { rate, latencies, batch: Some(crate::stats::float(batch)), debt: 0.0 })
 }
 
+fn direct_slice(
+    limit: &mut engines::Written,
+    batch: usize,
+    slice: Duration,
+) -> Outcome<Option<Slice>> {
+    let mut latencies = Vec::new();
+    let rate = limit.slice_direct(batch, slice, &mut latencies)?;
+    let batch = Some(crate::stats::float(batch));
+    Ok(rate.map(|rate| Slice { rate, latencies, batch, debt: 0.0 }))
+}
+
 /// Waits for what the engine still does, and lets its users tidy.
 fn calm(written: &Written) -> Outcome<f64> {
     let debt = quiet::wait("self")?;
@@ -167,6 +183,10 @@ fn judge(matrix: &Matrix, report: &mut Report) {
         let limit = if writers == 1 { LIMIT } else { LIMIT_REACHED };
         if let Some(spread) = matrix.ratio(&point, ENGRAM, limit) {
             report.add(PART, format!("{at}: engram / {limit}"), ratio, Some(spread), to_limit);
+        }
+        if let Some(spread) = matrix.ratio(&point, ENGRAM, LIMIT_DIRECT) {
+            let what = format!("{at}: engram / {LIMIT_DIRECT}");
+            report.add(PART, what, ratio, Some(spread), Target::None);
         }
         let best = matrix.best(&point, &PEERS);
         let to = best.and_then(|best| Some((best, matrix.ratio(&point, ENGRAM, best)?)));

@@ -1,5 +1,6 @@
 //! The log's face: open, append, replay, compact.
 
+pub mod blocks;
 pub(crate) mod bytes;
 pub mod compact;
 pub mod env;

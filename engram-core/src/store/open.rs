@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::options::Durability;
 use super::{Inner, Options, takeover};
 use crate::disk::Lock;
 use crate::driver::{Driver, Parts, check_writable, replay};
@@ -36,6 +37,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
             mode: options.recovery,
             accepted: options.accept_loss.clone(),
             segment_bytes_max: options.segment_bytes,
+            syncs_each: options.durability == Durability::Always,
             dry: false,
         },
     )?;

@@ -176,11 +176,14 @@ impl Inode {
         self.durable = durable;
     }
 
-    /// A sync that leaves the last sector out, and forgets it.
+    /// A sync that leaves out the last sector which changes something, and forgets it.
     pub(super) fn sync_all_but_last(&mut self) {
         let last = self.dirty.iter().rposition(|change| matches!(change, Dirty::Write { .. }));
         if let Some(Dirty::Write { offset, bytes }) = last.map(|at| self.dirty.remove(at)) {
-            let keep = bytes.len().saturating_sub(SECTOR);
+            let mut sectors = bytes.chunks(SECTOR).enumerate().rev();
+            let changes = sectors
+                .find(|(number, sector)| !self.durable.reads(offset + number * SECTOR, sector));
+            let keep = changes.map_or(bytes.len(), |(number, _)| number * SECTOR);
             self.dirty.push(Dirty::Write { offset, bytes: bytes[..keep].into() });
         }
         self.sync();

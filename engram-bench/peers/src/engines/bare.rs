@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,15 +12,22 @@ use crate::Outcome;
 use crate::stats::float;
 
 /// The limit: `pwrite` and `fdatasync` over blocks that were written before, so that a sync has
-/// no metadata to flush. No log on this disk is faster with the same number of records a sync.
+/// no metadata to flush. No log that writes through the page cache is faster with the same number of
+/// records a sync. The same past the page cache is the other limit.
 #[derive(Debug)]
 pub(crate) struct Written {
     file: File,
-    path: PathBuf,
+    /// Another one, for writes past the page cache, which would empty it for this one; `None` where the
+    /// file system has none.
+    direct: Option<File>,
+    paths: [PathBuf; 2],
     offset: u64,
     record: Vec<u8>,
     batch: Vec<u8>,
 }
+
+/// What a direct write consists of.
+const BLOCK_BYTES: u64 = 4096;
 
 /// The prepared file's size: many times the largest batch.
 const FILE_BYTES: u64 = 256 << 20;
@@ -29,14 +36,12 @@ impl Written {
     /// Writes the whole file and syncs it.
     pub(crate) fn prepare(dir: &Path, record: &str) -> Outcome<Self> {
         std::fs::create_dir_all(dir)?;
-        let path = dir.join("written");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        let chunk = vec![0x5a; 1 << 20];
-        for offset in (0..FILE_BYTES).step_by(chunk.len()) {
-            file.write_all_at(&chunk, offset)?;
-        }
-        file.sync_all()?;
-        Ok(Self { file, path, offset: 0, record: record.into(), batch: Vec::new() })
+        let paths = ["written", "written-direct"].map(|name| dir.join(name));
+        let [file, other] = [prepared(&paths[0])?, prepared(&paths[1])?];
+        drop(other);
+        let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
+        let direct = OpenOptions::new().write(true).custom_flags(flags).open(&paths[1]).ok();
+        Ok(Self { file, direct, paths, offset: 0, record: record.into(), batch: Vec::new() })
     }
 
     /// Records per second for one slice, so many of them with each write and sync; the latency
@@ -67,12 +72,59 @@ impl Written {
         }
         Ok(float(records) / start.elapsed().as_secs_f64())
     }
+
+    /// [`Written::slice`] past the page cache: whole blocks, the one in which the last batch ended once
+    /// more. `None` where that cannot be.
+    pub(crate) fn slice_direct(
+        &mut self,
+        batch: usize,
+        slice: Duration,
+        latencies: &mut Vec<f64>,
+    ) -> Outcome<Option<f64>> {
+        let Some(direct) = &self.direct else { return Ok(None) };
+        let bytes = (self.record.len() * batch.max(1)) as u64;
+        let room = bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
+        let block = usize::try_from(BLOCK_BYTES)?;
+        let memory = vec![0xa5; usize::try_from(room)? + block];
+        let skew = memory.as_ptr().align_offset(block);
+        let aligned = memory.get(skew..).unwrap_or_default();
+        let start = Instant::now();
+        let mut records = 0;
+        while start.elapsed() < slice {
+            let begin = Instant::now();
+            if self.offset + room > FILE_BYTES {
+                self.offset = 0;
+            }
+            let first = self.offset / BLOCK_BYTES * BLOCK_BYTES;
+            let end = (self.offset + bytes).next_multiple_of(BLOCK_BYTES);
+            let blocks = aligned.get(..usize::try_from(end - first)?).unwrap_or_default();
+            direct.write_all_at(blocks, first)?;
+            direct.sync_data()?;
+            self.offset += bytes;
+            records += batch.max(1);
+            latencies.push(begin.elapsed().as_secs_f64());
+        }
+        Ok(Some(float(records) / start.elapsed().as_secs_f64()))
+    }
+}
+
+/// A file whose blocks are all written and synced.
+fn prepared(path: &Path) -> Outcome<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let chunk = vec![0x5a; 1 << 20];
+    for offset in (0..FILE_BYTES).step_by(chunk.len()) {
+        file.write_all_at(&chunk, offset)?;
+    }
+    file.sync_all()?;
+    Ok(file)
 }
 
 impl Drop for Written {
     fn drop(&mut self) {
         // Best effort: the whole directory goes at the end of the run.
-        std::fs::remove_file(&self.path).unwrap_or_default();
+        for path in &self.paths {
+            std::fs::remove_file(path).unwrap_or_default();
+        }
     }
 }
 

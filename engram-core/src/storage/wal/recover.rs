@@ -42,6 +42,8 @@ pub struct RecoverOptions {
     pub accepted: Vec<LsnRange>,
     /// Largest segment.
     pub segment_bytes_max: u64,
+    /// Whether the writer will sync each write.
+    pub syncs_each: bool,
     /// Look only: report what would be done.
     pub dry: bool,
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::blocks::Blocks;
 use super::env::{Env, is_full};
 use super::footer::{Checkpoint, FooterBuilder};
 use super::frame::{self, Codec, HEADER_BYTES_U64, Header, Kind};
@@ -19,7 +20,7 @@ use super::knowledge::Place;
 use super::prealloc::{Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
 use super::segment::{FRAMES_START, Identity, SegmentHeader, SegmentName};
 use super::segments::{Segment, Segments};
-use crate::disk::{File, write_all_at};
+use crate::disk::{File, write_all_at, write_all_blocks_at};
 use crate::error::{Error, Result};
 use crate::sim::{Broken, broken, schema};
 
@@ -84,8 +85,10 @@ pub struct Writer {
     segments: Arc<Segments>,
     identity: Identity,
     segment_bytes_max: u64,
+    /// Whether a sync follows each write, so that the page cache would be in the way only.
+    syncs_each: bool,
     active: Active,
-    buffer: Vec<u8>,
+    buffer: Blocks,
     undo: Option<Undo>,
     next_lsn: u64,
     written_lsn: u64,
@@ -103,12 +106,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Goes on in `active`; `next_lsn` comes next, and all below it is synced.
+    /// Goes on in `active`; `next_lsn` comes next, and all below it is synced. `syncs_each`: a sync
+    /// follows each write.
     #[must_use]
     pub fn new(
         env: Arc<Env>,
         segments: Arc<Segments>,
         segment_bytes_max: u64,
+        syncs_each: bool,
         active: Active,
         next_lsn: u64,
     ) -> Self {
@@ -119,8 +124,9 @@ impl Writer {
             segments,
             identity,
             segment_bytes_max,
+            syncs_each,
             active,
-            buffer: Vec::new(),
+            buffer: Blocks::default(),
             undo: None,
             next_lsn,
             written_lsn: last,
@@ -253,8 +259,8 @@ impl Writer {
             payload_crc: new.payload_crc,
             reserved: [0; 4],
         };
-        self.buffer.extend_from_slice(&header.encode());
-        self.buffer.extend_from_slice(new.payload);
+        self.buffer.push(&header.encode());
+        self.buffer.push(new.payload);
         let place = Place {
             segment: self.active.number,
             offset: u32::try_from(self.active.offset).unwrap_or(u32::MAX),
@@ -294,7 +300,7 @@ impl Writer {
     /// Bytes in the buffer.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.buffer.len()
+        self.buffer.pushed().len()
     }
 
     /// Writes the buffer with one call.
@@ -305,9 +311,9 @@ impl Writer {
     pub fn flush(&mut self) -> Result<()> {
         self.check_poison()?;
         let Some(undo) = self.undo.take() else { return Ok(()) };
-        match write_all_at(self.active.file.as_ref(), &self.buffer, undo.offset) {
+        match self.write_pushed(undo.offset) {
             Ok(()) => {
-                self.buffer.clear();
+                self.buffer.written(undo.offset);
                 self.written_lsn = self.next_lsn - 1;
                 self.note_active();
                 Ok(())
@@ -320,13 +326,24 @@ impl Writer {
         }
     }
 
+    /// Writes what was pushed, which begins at `offset`.
+    fn write_pushed(&mut self, offset: u64) -> io::Result<()> {
+        let file = self.active.file.as_ref();
+        if self.syncs_each
+            && let Some((start, blocks)) = self.buffer.whole(offset, self.active.capacity)
+        {
+            return write_all_blocks_at(file, blocks, start);
+        }
+        write_all_at(file, self.buffer.pushed(), offset)
+    }
+
     /// The disk was full in the middle of a write: zeros over all that may have been written,
     /// so that what is refused now cannot come back after a crash.
     fn take_back(&mut self, undo: Undo) -> Error {
-        self.buffer.fill(0);
-        let file = self.active.file.as_ref();
-        let wiped = write_all_at(file, &self.buffer, undo.offset).and_then(|()| file.sync());
-        self.buffer.clear();
+        let refused = self.buffered() as u64;
+        self.buffer.zero_pushed();
+        let wiped = self.write_pushed(undo.offset).and_then(|()| self.active.file.sync());
+        self.buffer.take_back();
         if let Err(e) = wiped {
             let name = self.active_name();
             return self.poison(format!("taking back a refused write to {name} failed: {e}"));
@@ -335,7 +352,7 @@ impl Writer {
         self.active.offset = undo.offset;
         self.next_lsn = undo.next_lsn;
         self.active.footer.back_to(undo.footer);
-        self.disk_full(self.buffer.capacity() as u64)
+        self.disk_full(refused)
     }
 
     fn note_active(&self) {
@@ -401,7 +418,7 @@ impl Writer {
     /// call goes on from there. Else [`Error::Poisoned`].
     pub fn rotate(&mut self) -> Result<()> {
         self.check_poison()?;
-        debug_assert!(self.buffer.is_empty(), "rotation would skip a buffered frame");
+        debug_assert!(self.buffered() == 0, "rotation would skip a buffered frame");
         let wanted = std::mem::take(&mut self.room_wanted);
         let spare = match self.spare.take_if(|spare| spare.bytes >= wanted) {
             Some(spare) => spare,
@@ -529,6 +546,7 @@ impl Writer {
         self.env.disk.sync_dir(&self.env.wal_dir())?;
         Head::of(header.start, spare.bytes).write(&self.env)?;
         let number = self.segments.new_number();
+        self.buffer.clear();
         self.active = Active {
             number,
             header,

@@ -290,7 +290,8 @@ impl Recovery {
         self.segments.add(active_segment(&active, next_lsn - 1), Some(Arc::clone(&active.file)));
         let env = Arc::clone(&self.env);
         let max = self.options.segment_bytes_max;
-        Writer::new(env, Arc::clone(&self.segments), max, active, next_lsn)
+        let syncs_each = self.options.syncs_each;
+        Writer::new(env, Arc::clone(&self.segments), max, syncs_each, active, next_lsn)
     }
 
     /// Quarantines the tail, writes the frames after H into a new segment, seals the old one.

@@ -152,7 +152,8 @@ def main() -> None:
             ("written/s", "write_per_second", ".0f"), ("times ours", "write_times_ours", ".2f"),
             ("one alone ms", "alone_p50_ms", ".2f"), ("times ours", "alone_times_ours", ".2f"),
             ("recall p50 ms", "recall_p50_ms", ".2f"), ("p99 ms", "recall_p99_ms", ".2f"),
-            ("times ours", "recall_times_ours", ".2f")])
+            ("times ours", "recall_times_ours", ".2f"), ("all of it s", "whole_seconds", ".1f"),
+            ("times ours", "whole_times_ours", ".1f")])
     if "load" in only:
         say("Chat corpus, hybrid recall over HTTP:")
         result["load"] = load.measure(data.CACHE / "load", bin_ / "engram",

@@ -164,6 +164,9 @@ def compare(place: pathlib.Path, engram: pathlib.Path, texts: list[str], base: n
         for store in stores:
             store.close()
     rows = []
+    # All that was asked of each: batches and single writes, durable, what makes them quick to search, recalls.
+    whole = [sum(added[at]) + sum(alone[at]) + finished[at] + sum(asked[at])
+             for at in range(len(stores))]
     for at, store in enumerate(stores):
         write = sum(added[at]) + finished[at]
         rows.append({
@@ -175,6 +178,8 @@ def compare(place: pathlib.Path, engram: pathlib.Path, texts: list[str], base: n
             "write_times_ours": write / (sum(added[0]) + finished[0]),
             "alone_times_ours": median_ratio(alone[at], alone[0]),
             "recall_times_ours": median_ratio(asked[at], asked[0]),
+            "whole_seconds": whole[at],
+            "whole_times_ours": whole[at] / whole[0],
         })
     shutil.rmtree(place)
     return rows

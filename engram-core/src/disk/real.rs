@@ -239,8 +239,7 @@ mod tests {
     /// own: everybody sees what was written last.
     #[test]
     fn what_was_written_in_either_way_is_what_everybody_reads() {
-        // The crate's own directory: what is direct there is so in the tree's file system.
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let written = RealDisk.open(&path, Open::New).unwrap();
         let other = RealDisk.open(&path, Open::Read).unwrap();
@@ -294,7 +293,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn whole_blocks_go_past_the_page_cache_where_the_file_system_takes_them() {
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let file = fs::OpenOptions::new().write(true).read(true).create_new(true).open(&path);
         let file = RealFile::of(file.unwrap());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use engram_core::{Durability, Store};
 
-use crate::memory::{COMPACTION_LIMIT, RECORD_BYTES, Writers, fill, options, record_text};
+use crate::memory::{RECORD_BYTES, Writers, fill, options, record_text};
 use crate::report::{Report, Target};
 use crate::stats::{Spread, bytes, quantile};
 use crate::{Outcome, Plan};
@@ -103,9 +103,7 @@ fn beside_writers(plan: &Plan, report: &mut Report) -> Outcome<()> {
     const WINDOW: u64 = 16_000;
     let dir = plan.fresh_dir("compaction-beside")?;
     let what = record_text(&dir)?;
-    let mut options = options(Durability::Always, 8 << 20);
-    options.compaction_bytes_per_second_max = COMPACTION_LIMIT;
-    let store = Store::open(dir.join("data"), options)?;
+    let store = Store::open(dir.join("data"), options(Durability::Always, 8 << 20))?;
     let writers = Writers::from(WRITERS_FROM);
     let (mut without, mut with) = (Vec::new(), Vec::new());
     let mut overlap = Vec::new();

@@ -14,8 +14,6 @@ use crate::stats::float;
 pub(crate) const RECORD_BYTES: u64 = 3500;
 /// The only space.
 pub(crate) const SPACE: &str = "bench";
-/// The fastest that compaction may copy unless chosen, in bytes per second.
-pub(crate) const COMPACTION_LIMIT: u64 = 64 << 20;
 /// Episodes of one batch while filling.
 const BATCH: usize = 2000;
 

@@ -38,6 +38,8 @@ pub mod limits {
     pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
     /// Segment size unless chosen, in bytes.
     pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+    /// Fastest that compaction copies beside writers unless chosen otherwise, in bytes per second.
+    pub const COMPACTION_BYTES_PER_SECOND_DEFAULT: u64 = 64 << 20;
     /// Largest segment, in bytes: offsets in the directory are 32 bits wide.
     pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
     /// Longest text of a cue, in bytes.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use engram_core::Error;
 use engram_core::metrics::Metrics;
 use engram_core::storage::wal::report::WalState;
+use engram_core::store::Drive;
 use engram_core::{Condition, Options, Store};
 
 use support::disk::{Fault, Image, Kind, MemDisk, Op, Unsynced};
@@ -501,4 +502,58 @@ fn a_segment_that_cannot_be_read_keeps_no_other_from_compaction() {
         rounds += 1;
     }
     assert!(is_there(&bad));
+}
+
+/// The limit holds compaction back, and nothing else: while it waits for its next step, the writer's next
+/// segment is made. (It was not, and every other rotation had to make its own.)
+#[test]
+fn while_the_limit_holds_compaction_back_the_next_segment_is_made() {
+    let disk = MemDisk::new();
+    let clock = Arc::new(FakeClock::default());
+    // A step and the next one are three days apart.
+    let slow = Options {
+        clock: clock.clone(),
+        drive: Drive::Steps,
+        compact_automatically: true,
+        compaction_bytes_per_second_max: 1,
+        ..options(&disk)
+    };
+    let store = Store::open(DIR, slow).unwrap();
+    for n in (0..100).chain(0..30) {
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    let turns = |turns: usize| {
+        for _ in 0..turns {
+            let _more = store.stepper().upkeep();
+        }
+    };
+    let output_bytes = || {
+        let image = disk.image();
+        let output = image.iter().find(|(path, _)| path.to_string_lossy().ends_with(".seg.tmp"));
+        output.map_or(0, |(_, bytes)| bytes.len())
+    };
+    let has_spare = || disk.image().get(&wal("spare")).is_some_and(|bytes| bytes.len() == 1 << 20);
+    turns(40);
+    let written = output_bytes();
+    assert!(written > 0 && has_spare());
+    let rotations = store.wal().segments.len();
+    for n in 100.. {
+        if store.wal().segments.len() > rotations {
+            break;
+        }
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    assert!(!has_spare());
+    turns(40);
+    assert!(has_spare(), "the next segment waits for compaction");
+    assert_eq!(output_bytes(), written, "the limit does not hold");
+    let memory = contents(&store);
+    for _ in 0..200 {
+        clock.advance(Duration::from_hours(96));
+        turns(1);
+    }
+    assert_eq!(output_bytes(), 0);
+    let figures = store.wal();
+    assert!(figures.dead_bytes < 100_000, "{figures:?}");
+    assert_eq!(contents(&store), memory);
 }

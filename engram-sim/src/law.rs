@@ -201,6 +201,7 @@ impl World {
         let options = Options {
             segment_bytes: 16 << 10,
             recovery_threads: 1,
+            compaction_bytes_per_second_max: 0,
             scale: SCALE,
             drive: Drive::Steps,
             disk: Arc::new(disk.clone()) as Arc<dyn Disk>,

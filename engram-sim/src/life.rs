@@ -81,6 +81,7 @@ impl World {
         Options {
             segment_bytes: self.plan.segment_bytes,
             compact_automatically: self.plan.automatic,
+            compaction_bytes_per_second_max: 0,
             recovery_threads: 1,
             durability: if self.durable {
                 Durability::Always

@@ -1,24 +1,23 @@
-//! The upkeep thread: spares, ballast, compaction, gauges.
+//! The upkeep thread: what is made ahead, compaction, gauges.
 //!
 //! It steps machines and waits between them; what is due is said by [`crate::store::policy`].
+
+mod ahead;
 
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::{Asked, Shared, lock, trim};
-use crate::disk::Open;
+use self::ahead::Ahead;
+use super::{Asked, Shared, lock};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::storage::wal::compact::{Compaction, Progress};
-use crate::storage::wal::env::{is_full, remove_if_there};
 use crate::storage::wal::knowledge::Knowledge as _;
-use crate::storage::wal::prealloc::{Filled, ZeroFill};
 use crate::storage::wal::report::{CompactionStats, WalState};
-use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
-use crate::store::policy::{Bounds, Job, View, next_job, seal_early, spare_is_late};
+use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
 
@@ -32,10 +31,6 @@ const MAINTENANCE_IDLE: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
-
-/// How long it waits between two steps of a spare that is not late: 64 MB/s. A segment of zeros all at
-/// once holds up every sync beside it.
-const FILL_PAUSE: Duration = Duration::from_millis(4);
 
 /// Steps of a spare that is late, to one of compaction.
 const STEPS_BESIDE_A_RUN: usize = 4;
@@ -55,13 +50,7 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Upkeep {
     shared: Arc<Shared>,
-    spare: Option<ZeroFill>,
-    /// The writer has no next segment.
-    spare_wanted: bool,
-    /// Bytes that the active segment had left when the spare was begun.
-    left_at_begin: u64,
-    ballast: Option<ZeroFill>,
-    ballast_wanted: bool,
+    ahead: Ahead,
     run: Option<Box<Compaction>>,
     /// Those who asked for a pass over all that is dead now.
     requested: Option<Requested>,
@@ -69,8 +58,11 @@ pub(super) struct Upkeep {
     back_off: Duration,
     /// Segments whose last run failed, and until when others come first.
     set_aside: Vec<(u32, Duration)>,
-    spare_not_before: Duration,
     looked_at: u64,
+    /// Batches when compaction took its last step.
+    stepped_at: u64,
+    /// When it may take the next one.
+    step_not_before: Duration,
 }
 
 /// A pass over all that is dead, for those who asked for it.
@@ -85,19 +77,16 @@ struct Requested {
 impl Upkeep {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            ahead: Ahead::new(Arc::clone(&shared)),
             shared,
-            spare: None,
-            spare_wanted: false,
-            left_at_begin: 0,
-            ballast: None,
-            ballast_wanted: true,
             run: None,
             requested: None,
             not_before: Duration::ZERO,
             back_off: BACK_OFF_MIN,
             set_aside: Vec::new(),
-            spare_not_before: Duration::ZERO,
             looked_at: u64::MAX,
+            stepped_at: 0,
+            step_not_before: Duration::ZERO,
         }
     }
 
@@ -131,18 +120,8 @@ impl Upkeep {
             // Who asks during a pass is answered by a pass of its own.
             lock(&self.shared.orders).compact.extend(asked);
         }
-        self.ask_writer();
-        let mut busy = self.make_spare();
-        // Beside a step of compaction, which is longer.
-        for _ in 1..STEPS_BESIDE_A_RUN {
-            if self.run.is_some() && self.spare_is_late() {
-                busy |= self.make_spare();
-            }
-        }
-        busy |= self.make_ballast();
-        let filling = [&self.spare, &self.ballast].into_iter().flatten();
-        let filling = filling.map(ZeroFill::done_bytes).sum();
-        self.shared.seen.filling_bytes.store(filling, Ordering::Relaxed);
+        let steps = if self.run.is_some() { STEPS_BESIDE_A_RUN } else { 1 };
+        let mut busy = self.ahead.turn(steps);
         let compacts = self.compact();
         busy |= compacts;
         self.gauges();
@@ -221,133 +200,15 @@ impl Upkeep {
         );
     }
 
-    /// Waits between two steps of a file of zeros, unless it is late.
+    /// Waits until the next step of what is under way.
     fn pace(&self) {
-        if self.run.is_some() || (self.spare.is_none() && self.ballast.is_none()) {
+        let fill = self.ahead.pause();
+        let step = self.run.as_ref().map(|_| self.step_not_before.saturating_sub(self.now()));
+        match fill.into_iter().chain(step).min() {
+            Some(pause) if !pause.is_zero() => self.rest(pause),
             // Whoever waits for this core goes on now, and not when the time is up.
-            return thread::yield_now();
+            _ => thread::yield_now(),
         }
-        if !self.spare_is_late() {
-            self.rest(FILL_PAUSE);
-        }
-    }
-
-    fn spare_is_late(&self) -> bool {
-        let left = self.shared.seen.unused_bytes.load(Ordering::Relaxed);
-        self.spare.as_ref().is_some_and(|fill| {
-            spare_is_late(fill.done_bytes(), fill.bytes(), self.left_at_begin, left)
-        })
-    }
-
-    /// Sees what the writer needs. Its lock is not easily had while it writes, so this is not for
-    /// every turn.
-    fn ask_writer(&mut self) {
-        if self.spare.is_some() || !self.shared.writer_needs.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        let mut engine = self.shared.engine();
-        self.spare_wanted = !engine.writer.has_spare();
-        let ends = std::mem::take(&mut engine.writer.trim);
-        drop(engine);
-        trim(ends);
-    }
-
-    /// One step towards the next spare. Says whether there is more to do.
-    fn make_spare(&mut self) -> bool {
-        let fill = match self.spare.take() {
-            Some(fill) => Ok(Some(fill)),
-            None => self.begin_spare(),
-        };
-        let shared = Arc::clone(&self.shared);
-        match fill.and_then(|fill| fill.map(|fill| fill.step(&shared.env)).transpose()) {
-            Ok(None) => return false,
-            Ok(Some(Filled::More(fill))) => self.spare = Some(fill),
-            Ok(Some(Filled::Done(spare))) => {
-                let writer = &mut shared.engine().writer;
-                writer.give_spare(spare);
-                shared.publish(writer);
-                self.spare_wanted = false;
-            }
-            Err(e) => return self.spare_failed(&e),
-        }
-        true
-    }
-
-    fn begin_spare(&mut self) -> std::io::Result<Option<ZeroFill>> {
-        let shared = &self.shared;
-        if !self.spare_wanted || self.now() < self.spare_not_before {
-            return Ok(None);
-        }
-        let bytes = {
-            let writer = &shared.engine().writer;
-            if writer.poisoned().is_some() {
-                return Ok(None);
-            }
-            self.left_at_begin = writer.unused_bytes();
-            writer.next_segment_bytes()
-        };
-        let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
-        let bytes = if room < bytes * 2 { shared.env.scale.segment_bytes_min } else { bytes };
-        if room < bytes {
-            self.spare_not_before = self.now() + MAINTENANCE_EVERY;
-            return Ok(None);
-        }
-        ZeroFill::begin(&shared.env, SPARE_NAME, bytes).map(Some)
-    }
-
-    fn spare_failed(&mut self, e: &std::io::Error) -> bool {
-        self.spare_not_before = self.now() + MAINTENANCE_EVERY;
-        if !is_full(e) {
-            tracing::debug!(cause = %e, "no spare segment could be made");
-        }
-        false
-    }
-
-    /// Keeps room for compaction on a full disk.
-    fn make_ballast(&mut self) -> bool {
-        let fill = match self.ballast.take() {
-            Some(fill) => Ok(Some(fill)),
-            None => self.begin_ballast(),
-        };
-        let shared = Arc::clone(&self.shared);
-        match fill.and_then(|fill| fill.map(|fill| fill.step(&shared.env)).transpose()) {
-            Ok(None) => return false,
-            Ok(Some(Filled::More(fill))) => self.ballast = Some(fill),
-            Ok(Some(Filled::Done(ballast))) => {
-                self.ballast_wanted = false;
-                shared.seen.ballast_bytes.store(ballast.bytes, Ordering::Relaxed);
-            }
-            Err(e) => return self.spare_failed(&e),
-        }
-        true
-    }
-
-    fn begin_ballast(&mut self) -> std::io::Result<Option<ZeroFill>> {
-        let env = &self.shared.env;
-        let spare = self.shared.seen.spare_bytes.load(Ordering::Relaxed);
-        if !self.ballast_wanted || spare == 0 || self.now() < self.spare_not_before {
-            return Ok(None);
-        }
-        if env.disk.available_bytes(&env.dir).unwrap_or(0) < spare * 4 {
-            return Ok(None);
-        }
-        let have = env.disk.open(&env.wal_path(BALLAST_NAME), Open::Read);
-        if let Ok(bytes) = have.and_then(|file| file.len())
-            && bytes >= spare
-        {
-            self.ballast_wanted = false;
-            self.shared.seen.ballast_bytes.store(bytes, Ordering::Relaxed);
-            return Ok(None);
-        }
-        ZeroFill::begin(env, BALLAST_NAME, spare).map(Some)
-    }
-
-    /// Gives the ballast up, so that compaction has room. Says whether there was one.
-    fn give_up_ballast(&mut self) -> bool {
-        let env = &self.shared.env;
-        self.ballast_wanted = true;
-        self.shared.seen.ballast_bytes.store(0, Ordering::Relaxed);
-        remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME)).unwrap_or(false)
     }
 
     /// One step of compaction. Says whether there is more to do.
@@ -359,11 +220,15 @@ impl Upkeep {
         if self.run.is_none() && !self.begin_run() {
             return false;
         }
+        let begun = self.now();
+        if begun < self.step_not_before {
+            return true;
+        }
         let Some(mut run) = self.run.take() else { return false };
         match run.step(&self.shared.memory) {
             Ok(Progress::More { bytes }) => {
                 self.run = Some(run);
-                self.throttle(bytes);
+                self.throttle(bytes, begun);
             }
             Ok(Progress::Done(stats)) => self.run_done(&stats),
             Err(e) => self.run_failed(&run.input_numbers(), &e),
@@ -421,7 +286,7 @@ impl Upkeep {
             requested.range.0 = last.end + 1;
         }
         if shared.state() == WalState::Full {
-            let given_up = self.give_up_ballast();
+            let given_up = self.ahead.give_up_ballast();
             tracing::debug!(given_up, "the disk is full: compaction takes the ballast's room");
         }
         if !self.has_room(&mut inputs)? {
@@ -524,7 +389,7 @@ impl Upkeep {
         // Once: the ballast is made again while there is room, and would be given up for ever.
         if let Error::Io { .. } | Error::DiskFull { .. } = e
             && first
-            && self.give_up_ballast()
+            && self.ahead.give_up_ballast()
         {
             self.not_before = Duration::ZERO;
         }
@@ -550,17 +415,21 @@ impl Upkeep {
         }
     }
 
-    /// Waits as long as the rate asks for.
-    fn throttle(&self, bytes: u64) {
+    /// Puts the next step off as long as the limit asks for after one of so many bytes. Nobody is disturbed by
+    /// what was asked for while nobody writes.
+    fn throttle(&mut self, bytes: u64, begun: Duration) {
         let rate = self.shared.options.compaction_bytes_per_second_max;
+        let batches = self.shared.batches.load(Ordering::Relaxed);
+        let quiet = std::mem::replace(&mut self.stepped_at, batches) == batches;
         if rate == 0
             || bytes == 0
-            || self.requested.is_some()
+            || (self.requested.is_some() && quiet)
             || self.is_behind(self.shared.options.segment_bytes / 2)
         {
             return;
         }
-        self.rest(Duration::from_micros(bytes.saturating_mul(1_000_000) / rate));
+        self.step_not_before =
+            begun + Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
     }
 
     /// Waits, unless the store is closing; for less when somebody calls.

@@ -50,7 +50,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Most changes that may wait for the writer.
     pub queue_max: usize,
-    /// Fastest that compaction may copy, in bytes per second; 0 for no limit.
+    /// Fastest that compaction may copy, in bytes per second; 0 for no limit. What was asked for is not held
+    /// back while nobody writes.
     pub compaction_bytes_per_second_max: u64,
     /// Longest that forgotten bytes stay in the log.
     pub forget_erase_max: Duration,
@@ -87,7 +88,7 @@ impl Default for Options {
             accept_loss: Vec::new(),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             queue_max: 65_536,
-            compaction_bytes_per_second_max: 0,
+            compaction_bytes_per_second_max: limits::COMPACTION_BYTES_PER_SECOND_DEFAULT,
             forget_erase_max: Duration::from_hours(24),
             compact_automatically: true,
             recovery_threads: 0,

@@ -117,6 +117,7 @@ pub fn options(disk: &Arc<MemDisk>) -> Options {
             ..Scale::default()
         },
         compact_automatically: false,
+        compaction_bytes_per_second_max: 0,
         recovery_threads: 1,
         disk: Arc::clone(disk) as Arc<dyn Disk>,
         clock: Arc::new(FakeClock::default()),

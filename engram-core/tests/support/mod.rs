@@ -91,13 +91,14 @@ impl Rng for FakeRng {
     }
 }
 
-/// A store on `disk` that does nothing by itself: 1 MiB segments, compaction on request,
-/// one thread to recover with.
+/// A store on `disk` that does nothing by itself: 1 MiB segments, compaction on request and without a
+/// limit (the clock stands still), one thread to recover with.
 pub fn options(disk: &Arc<MemDisk>) -> Options {
     static SEED: AtomicU64 = AtomicU64::new(1);
     Options {
         segment_bytes: 1 << 20,
         compact_automatically: false,
+        compaction_bytes_per_second_max: 0,
         recovery_threads: 1,
         disk: Arc::clone(disk) as Arc<dyn Disk>,
         clock: Arc::new(FakeClock::default()),

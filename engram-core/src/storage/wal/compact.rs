@@ -1,6 +1,6 @@
 //! Compaction: a few sealed segments become one, without their dead frames.
 //!
-//! A step machine: each [`Compaction::step`] copies about a megabyte, or does one of the acts
+//! A step machine: each [`Compaction::step`] copies or reads back a quarter of a megabyte, or does one of the acts
 //! that end a run: sync, verify by reading back, rename (the commit point), sync of the
 //! directory, swap of positions, removal of the inputs. A crash before the rename leaves a
 //! temporary file, after it inputs that are obsolete by their generation; both are removed at
@@ -62,7 +62,8 @@ enum Phase {
     /// Copy from the input of this index.
     Copy(usize, Option<Box<SpanReader>>),
     Seal,
-    Verify,
+    /// Read the output back.
+    Verify(Box<ReadBack>),
     Commit,
     /// Swap positions from this frame on.
     Swap(usize),
@@ -70,6 +71,16 @@ enum Phase {
     Account(usize),
     Remove,
     Finished,
+}
+
+/// How far the output was read back.
+#[derive(Debug)]
+struct ReadBack {
+    reader: SpanReader,
+    /// Frames that were found in their place.
+    found: usize,
+    /// Whether the footer was.
+    sealed: bool,
 }
 
 /// One run.
@@ -204,9 +215,9 @@ impl Compaction {
                 next
             }
             Phase::Seal => self.seal()?,
-            Phase::Verify => {
-                moved = self.written;
-                self.verify()?
+            Phase::Verify(reading) => {
+                moved = self.env.scale.step_bytes;
+                self.verify(reading)?
             }
             Phase::Commit => self.commit()?,
             Phase::Swap(at) => self.swap(at, memory),
@@ -394,38 +405,40 @@ impl Compaction {
         self.buffer.extend_from_slice(&footer);
         self.flush()?;
         self.file.sync().map_err(|e| Error::io("sync", self.temporary(), &e))?;
-        Ok(Phase::Verify)
+        let scanner = Scanner::new(self.header.salt, self.header.start, end, FRAMES_START);
+        let reader = SpanReader::new(Arc::clone(&self.file), self.written, scanner, false);
+        Ok(Phase::Verify(Box::new(ReadBack { reader, found: 0, sealed: false })))
     }
 
     /// Reads the output back: every frame in its place, the footer as it was built.
-    fn verify(&mut self) -> Result<Phase> {
-        let scanner =
-            Scanner::new(self.header.salt, self.header.start, self.header.end, FRAMES_START);
-        let mut reader = SpanReader::new(Arc::clone(&self.file), self.written, scanner, false);
+    fn verify(&self, mut reading: Box<ReadBack>) -> Result<Phase> {
         let path = self.temporary();
         let damaged = |offset| Error::Damaged {
             file: path.display().to_string(),
             offset,
             lsn: self.header.start,
         };
-        let mut wanted = self.kept.iter();
-        let mut sealed = false;
-        while let Some(item) =
-            reader.next_span().map_err(|e| Error::io("read back", path.clone(), &e.cause))?
-        {
+        let until = reading.reader.offset() + self.env.scale.step_bytes;
+        while reading.reader.offset() < until {
+            let item = reading.reader.next_span();
+            let item = item.map_err(|e| Error::io("read back", path.clone(), &e.cause))?;
+            let Some(item) = item else {
+                let whole = reading.sealed && reading.found == self.kept.len();
+                return if whole { Ok(Phase::Commit) } else { Err(damaged(self.written)) };
+            };
             match item.span {
-                Span::Frame(header) if header.kind == Kind::FOOTER => sealed = true,
+                Span::Frame(header) if header.kind == Kind::FOOTER => reading.sealed = true,
                 Span::Frame(header)
-                    if wanted.next().is_some_and(|&(kept, offset)| {
+                    if self.kept.get(reading.found).is_some_and(|&(kept, offset)| {
                         kept == header && u64::from(offset) == item.offset
-                    }) => {}
+                    }) =>
+                {
+                    reading.found += 1;
+                }
                 _ => return Err(damaged(item.offset)),
             }
         }
-        if !sealed || wanted.next().is_some() {
-            return Err(damaged(self.written));
-        }
-        Ok(Phase::Commit)
+        Ok(Phase::Verify(reading))
     }
 
     fn commit(&mut self) -> Result<Phase> {

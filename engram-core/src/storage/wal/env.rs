@@ -15,7 +15,8 @@ use crate::metrics::Metrics;
 pub struct Scale {
     /// The smallest segment, and the unit in which the next one grows.
     pub segment_bytes_min: u64,
-    /// Bytes that compaction reads, and zero-filling writes, in one step; at most 1 MiB.
+    /// Bytes that compaction reads, and zero-filling writes, in one step. Who syncs beside a step waits for
+    /// what the drive has not done of it.
     pub step_bytes: u64,
     /// Dead bytes below which garbage alone is no reason to compact.
     pub garbage_bytes_min: u64,
@@ -33,7 +34,7 @@ impl Default for Scale {
     fn default() -> Self {
         Self {
             segment_bytes_min: SEGMENT_BYTES_MIN,
-            step_bytes: 1 << 20,
+            step_bytes: 256 << 10,
             garbage_bytes_min: 64 << 10,
             active_garbage_bytes_min: 256 << 10,
             saved_vectors_min: 2_000,

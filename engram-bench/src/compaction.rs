@@ -1,5 +1,6 @@
 //! Compaction: how fast it reads its input when alone, and what writers notice of it.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,30 +32,63 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Report> {
     Ok(report)
 }
 
-/// Every second record of a sealed log is dead; all of the log is input.
+/// Every second record of a sealed log is dead; all of the log is input, on the disk or in memory.
 fn alone(plan: &Plan, report: &mut Report) -> Outcome<()> {
     let dir = plan.fresh_dir("compaction-alone")?;
     let what = record_text(&dir)?;
     let (rounds, log_bytes) = if plan.quick { (3, 200_000_000) } else { (7, 1_000_000_000) };
     let records: u64 = log_bytes / RECORD_BYTES;
-    let (mut rates, mut copies) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        let data = dir.join(round.to_string());
-        rates.push(compact_half(&data, &what, records)?);
-        std::fs::remove_dir_all(&data)?;
-        copies.push(copy_half(&dir, records * RECORD_BYTES)?);
+    for (place, target) in
+        [(Place::Disk, Target::AtLeast(OF_COPYING)), (Place::Memory, Target::None)]
+    {
+        let (mut rates, mut copies) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let data = dir.join(round.to_string());
+            rates.push(compact_half(&data, &what, records, place)?);
+            std::fs::remove_dir_all(&data)?;
+            copies.push(copy_half(&dir, records * RECORD_BYTES, place)?);
+        }
+        let name = place.name();
+        let figure = |what: &str| format!("{what}, input {name}");
+        let (alone, copy) = (Spread::of(&rates), Spread::of(&copies));
+        report.add(PART, figure("alone, half of it dead"), "bytes/s", alone, Target::AtLeast(RATE));
+        report.add(PART, figure("a plain copy of half"), "bytes/s", copy, Target::None);
+        let ratio = Spread::of_ratios(&rates, &copies);
+        report.add(PART, figure("alone / a plain copy"), "ratio", ratio, target);
     }
-    let spread = Spread::of(&rates);
-    report.add(PART, "alone, half of the input dead", "bytes/s", spread, Target::AtLeast(RATE));
-    report.add(PART, "a plain copy of half", "bytes/s", Spread::of(&copies), Target::None);
-    let ratio = Spread::of_ratios(&rates, &copies);
-    report.add(PART, "alone / a plain copy", "ratio", ratio, Target::AtLeast(OF_COPYING));
     Ok(())
+}
+
+/// Where the input is when the clock starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On the disk alone.
+    Disk,
+    /// In the page cache as well.
+    Memory,
+}
+
+impl Place {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "on disk",
+            Self::Memory => "in memory",
+        }
+    }
+
+    /// Sees to it that a file is synced, and there.
+    fn put(self, file: &File) -> Outcome<()> {
+        file.sync_all()?;
+        if self == Self::Disk {
+            rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+        Ok(())
+    }
 }
 
 /// What the disk and the machine give to who reads a file just written, writes half of it to another
 /// one, and syncs that: bytes of input per second.
-fn copy_half(dir: &Path, log_bytes: u64) -> Outcome<f64> {
+fn copy_half(dir: &Path, log_bytes: u64, place: Place) -> Outcome<f64> {
     const PIECE: usize = 1 << 20;
     let (from, to) = (dir.join("from"), dir.join("to"));
     let mut piece = vec![0x5a; PIECE];
@@ -66,7 +100,7 @@ fn copy_half(dir: &Path, log_bytes: u64) -> Outcome<f64> {
     for number in 0..pieces {
         input.write_all_at(&piece, number * PIECE as u64)?;
     }
-    input.sync_all()?;
+    place.put(&input)?;
     let begin = Instant::now();
     for number in 0..pieces {
         input.read_exact_at(&mut piece, number * PIECE as u64)?;
@@ -81,10 +115,13 @@ fn copy_half(dir: &Path, log_bytes: u64) -> Outcome<f64> {
 }
 
 /// Makes a log, overwrites every second record of it, and compacts; bytes of input per second.
-fn compact_half(data: &Path, what: &str, records: u64) -> Outcome<f64> {
+fn compact_half(data: &Path, what: &str, records: u64, place: Place) -> Outcome<f64> {
     let store = Store::open(data, options(Durability::Never, 64 << 20))?;
     fill(&store, what, 0..records)?;
     fill(&store, what, (0..records).step_by(2))?;
+    for entry in std::fs::read_dir(data.join("wal"))? {
+        place.put(&File::open(entry?.path())?)?;
+    }
     let begin = Instant::now();
     let stats = store.compact_from_memory()?;
     let seconds = begin.elapsed().as_secs_f64();

@@ -9,11 +9,11 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use engram_core::storage::wal::report::WalState;
-use engram_core::store::Pending;
+use engram_core::store::{Drive, Pending};
 use engram_core::{Condition, Draft, Durability, Error, ErrorKind, Options, Store};
 
 use support::disk::{Fault, Kind, MemDisk, Op, Unsynced};
-use support::{DIR, FakeClock, contents, draft, forget, open, options, remember, until};
+use support::{DIR, FakeClock, contents, draft, forget, open, options, remember, until, wal};
 
 fn what_of(store: &Store, id: &str) -> Option<String> {
     match store.get("s", id) {
@@ -438,4 +438,38 @@ fn without_durability_an_acknowledgement_needs_no_sync_and_the_status_says_so() 
     assert_eq!(store.wal().durability, "interval=20ms");
     until("the interval's sync", || store.wal().synced_lsn >= 1);
     assert_eq!(contents(&open(&disk.crash(Unsynced::Lost))).len(), 1);
+}
+
+/// Where syncs are small they are cheap only over zeros that were written; where they are large, that would
+/// write all bytes twice.
+#[test]
+fn the_next_segment_is_zeros_or_reserved_by_how_much_a_sync_has_to_do() {
+    for (bytes, reserved) in [(8_000, false), (100_000, true)] {
+        let disk = MemDisk::new();
+        let store = Store::open(DIR, Options { drive: Drive::Steps, ..options(&disk) }).unwrap();
+        let has = |name: &str| disk.image().get(&wal(name)).is_some_and(|it| it.len() == 1 << 20);
+        let text = "x".repeat(bytes);
+        for round in 0..4 {
+            for n in 0.. {
+                remember(&store, &format!("e{round}-{n}"), &text);
+                if n > 0 && !has("spare") {
+                    break;
+                }
+                if round == 0 {
+                    let _more = store.stepper().upkeep();
+                }
+            }
+            let writes = disk.calls(Op::Write);
+            for _ in 0..20 {
+                let _more = store.stepper().upkeep();
+            }
+            assert!(has("spare") && has("ballast"), "{bytes} bytes, round {round}");
+            if round > 0 {
+                assert_eq!(disk.calls(Op::Write) == writes, reserved, "{bytes}, {round}");
+            }
+        }
+        let memory = contents(&store);
+        drop(store);
+        assert_eq!(contents(&open(&disk.crash(Unsynced::Lost))), memory);
+    }
 }

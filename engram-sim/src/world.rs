@@ -25,6 +25,7 @@ use crate::tally::Tally;
 pub const SCALE: Scale = Scale {
     segment_bytes_min: 16 << 10,
     step_bytes: 4 << 10,
+    reserved_from_bytes: 1 << 10,
     garbage_bytes_min: 512,
     active_garbage_bytes_min: 1024,
     saved_vectors_min: 3,

@@ -595,6 +595,17 @@ impl File for MemFile {
         Ok(())
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<bool> {
+        self.core.call(Op::SetLen, &self.path)?;
+        let mut state = self.core.state();
+        let more = bytes.saturating_sub(state.inodes[self.inode].bytes.len() as u64);
+        if state.capacity.is_some_and(|capacity| more > capacity.saturating_sub(state.used())) {
+            return Err(Kind::Enospc.error());
+        }
+        state.inodes[self.inode].set_len(at(bytes));
+        Ok(true)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.core.call(Op::Read, &self.path)?;
         Ok(self.core.state().inodes[self.inode].bytes.len() as u64)

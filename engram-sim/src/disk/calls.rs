@@ -178,6 +178,18 @@ impl File for SimFile {
         self.disk.core().sync(self.inode, &self.path)
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<bool> {
+        let mut core = self.disk.core();
+        core.call(Op::SetLen, &self.path, bytes)?;
+        let more = bytes.saturating_sub(core.state.inodes[self.inode].cache.len() as u64);
+        if more > core.room() {
+            core.faults.enospc += 1;
+            return Err(error(Trouble::Enospc));
+        }
+        core.state.inode(self.inode).set_len(at(bytes));
+        Ok(true)
+    }
+
     fn len(&self) -> io::Result<u64> {
         let mut core = self.disk.core();
         core.call(Op::Read, &self.path, 0)?;

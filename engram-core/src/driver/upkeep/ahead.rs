@@ -7,7 +7,7 @@ use super::MAINTENANCE_EVERY;
 use crate::disk::Open;
 use crate::driver::{Shared, trim};
 use crate::storage::wal::env::{is_full, remove_if_there};
-use crate::storage::wal::prealloc::{Filled, ZeroFill};
+use crate::storage::wal::prealloc::{Filled, Filling, ZeroFill};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::store::policy::spare_is_late;
 use crate::sync::atomic::Ordering;
@@ -105,13 +105,13 @@ impl Ahead {
         if !self.spare_wanted || self.shared.env.clock.elapsed() < self.not_before {
             return Ok(None);
         }
-        let bytes = {
+        let (bytes, filling) = {
             let writer = &shared.engine().writer;
             if writer.poisoned().is_some() {
                 return Ok(None);
             }
             self.left_at_begin = writer.unused_bytes();
-            writer.next_segment_bytes()
+            (writer.next_segment_bytes(), writer.next_segment_filling())
         };
         let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
         let bytes = if room < bytes * 2 { shared.env.scale.segment_bytes_min } else { bytes };
@@ -119,7 +119,7 @@ impl Ahead {
             self.not_before = self.shared.env.clock.elapsed() + MAINTENANCE_EVERY;
             return Ok(None);
         }
-        ZeroFill::begin(&shared.env, SPARE_NAME, bytes).map(Some)
+        ZeroFill::begin(&shared.env, SPARE_NAME, bytes, filling).map(Some)
     }
 
     fn failed(&mut self, e: &std::io::Error) -> bool {
@@ -166,7 +166,7 @@ impl Ahead {
             self.shared.seen.ballast_bytes.store(bytes, Ordering::Relaxed);
             return Ok(None);
         }
-        ZeroFill::begin(env, BALLAST_NAME, spare).map(Some)
+        ZeroFill::begin(env, BALLAST_NAME, spare, Filling::Written).map(Some)
     }
 
     /// Gives the ballast up, so that compaction has room. Says whether there was one.

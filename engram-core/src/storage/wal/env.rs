@@ -18,6 +18,8 @@ pub struct Scale {
     /// Bytes that compaction reads, and zero-filling writes, in one step. Who syncs beside a step waits for
     /// what the drive has not done of it.
     pub step_bytes: u64,
+    /// Bytes a sync from which on the room of the next segment is reserved, not written.
+    pub reserved_from_bytes: u64,
     /// Dead bytes below which garbage alone is no reason to compact.
     pub garbage_bytes_min: u64,
     /// Dead bytes below which the active segment is not sealed early.
@@ -35,6 +37,7 @@ impl Default for Scale {
         Self {
             segment_bytes_min: SEGMENT_BYTES_MIN,
             step_bytes: 256 << 10,
+            reserved_from_bytes: 64 << 10,
             garbage_bytes_min: 64 << 10,
             active_garbage_bytes_min: 256 << 10,
             saved_vectors_min: 2_000,

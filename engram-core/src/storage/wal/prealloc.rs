@@ -1,7 +1,8 @@
 //! Zero-filled files, made ahead: the next segment (spare) and room for compaction (ballast).
 //!
-//! A sync is cheap only over blocks that were written before, so a spare is written full of
-//! zeros, not merely reserved. A full disk shows here, not in the middle of a frame.
+//! A small sync is cheap only over blocks that were written before, so a spare is written full of
+//! zeros. Where syncs are large, all bytes would be written twice: then its room is reserved, not
+//! written (`docs/decisions/0029`). A full disk shows here, not in the middle of a frame.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,10 +27,20 @@ pub struct Spare {
     pub bytes: u64,
 }
 
+/// How a file full of zeros is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    /// They are written.
+    Written,
+    /// Room is reserved that reads as zeros, if the file system does that.
+    Reserved,
+}
+
 /// Fills a file with zeros, a step at a time.
 #[derive(Debug)]
 pub struct ZeroFill {
     spare: Spare,
+    filling: Filling,
     done: u64,
 }
 
@@ -47,11 +58,11 @@ impl ZeroFill {
     ///
     /// # Errors
     /// What the disk said.
-    pub fn begin(env: &Env, name: &str, bytes: u64) -> io::Result<Self> {
+    pub fn begin(env: &Env, name: &str, bytes: u64, filling: Filling) -> io::Result<Self> {
         let path = env.wal_path(name);
         remove_if_there(env.disk.as_ref(), &path)?;
         let file = env.disk.open(&path, Open::New)?;
-        Ok(Self { spare: Spare { path, file, bytes }, done: 0 })
+        Ok(Self { spare: Spare { path, file, bytes }, filling, done: 0 })
     }
 
     /// Bytes of the file so far.
@@ -66,7 +77,7 @@ impl ZeroFill {
         self.spare.bytes
     }
 
-    /// Writes the next zeros; syncs behind the last ones. On failure the file is removed.
+    /// Makes the next zeros; syncs behind the last ones. On failure the file is removed.
     ///
     /// # Errors
     /// What the disk said.
@@ -82,6 +93,13 @@ impl ZeroFill {
     }
 
     fn fill_some(&mut self, step_bytes: u64) -> io::Result<()> {
+        if self.filling == Filling::Reserved {
+            self.filling = Filling::Written;
+            if self.spare.file.reserve(self.spare.bytes)? {
+                self.done = self.spare.bytes;
+                return self.spare.file.sync();
+            }
+        }
         let left = (self.spare.bytes - self.done).min(step_bytes);
         let now = usize::try_from(left).unwrap_or(usize::MAX).min(STEP_BYTES_MAX);
         write_all_at(self.spare.file.as_ref(), &ZEROS[..now], self.done)?;

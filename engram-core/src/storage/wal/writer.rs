@@ -17,7 +17,7 @@ use super::footer::{Checkpoint, FooterBuilder};
 use super::frame::{self, Codec, HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::knowledge::Place;
-use super::prealloc::{Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
+use super::prealloc::{Filling, Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
 use super::segment::{FRAMES_START, Identity, SegmentHeader, SegmentName};
 use super::segments::{Segment, Segments};
 use crate::disk::{File, write_all_at, write_all_blocks_at};
@@ -93,6 +93,10 @@ pub struct Writer {
     next_lsn: u64,
     written_lsn: u64,
     synced_lsn: u64,
+    /// Bytes written since the last sync.
+    unsynced_bytes: u64,
+    /// Bytes that a sync had to do lately.
+    bytes_a_sync: u64,
     spare: Option<Spare>,
     /// What the frame that found no room needs of a segment.
     room_wanted: u64,
@@ -131,6 +135,8 @@ impl Writer {
             next_lsn,
             written_lsn: last,
             synced_lsn: last,
+            unsynced_bytes: 0,
+            bytes_a_sync: 0,
             spare: None,
             room_wanted: 0,
             full: false,
@@ -199,6 +205,13 @@ impl Writer {
     pub fn next_segment_bytes(&self) -> u64 {
         let log_bytes: u64 = self.segments.list().iter().map(|segment| segment.bytes).sum();
         next_segment_bytes(log_bytes, self.env.scale.segment_bytes_min, self.segment_bytes_max)
+    }
+
+    /// How it should be made.
+    #[must_use]
+    pub fn next_segment_filling(&self) -> Filling {
+        let large = self.bytes_a_sync >= self.env.scale.reserved_from_bytes;
+        if large { Filling::Reserved } else { Filling::Written }
     }
 
     /// Poisons the writer, as a panicking driver must.
@@ -313,6 +326,7 @@ impl Writer {
         let Some(undo) = self.undo.take() else { return Ok(()) };
         match self.write_pushed(undo.offset) {
             Ok(()) => {
+                self.unsynced_bytes += self.active.offset - undo.offset;
                 self.buffer.written(undo.offset);
                 self.written_lsn = self.next_lsn - 1;
                 self.note_active();
@@ -382,6 +396,9 @@ impl Writer {
         let took = self.env.clock.elapsed().saturating_sub(before);
         self.env.metrics.sync_duration.record(took.as_secs_f64());
         self.synced_lsn = self.written_lsn;
+        // An eighth of it is the last one.
+        let bytes = std::mem::take(&mut self.unsynced_bytes);
+        self.bytes_a_sync = (self.bytes_a_sync * 7 + bytes) / 8;
         Ok(())
     }
 
@@ -451,7 +468,8 @@ impl Writer {
             if available < bytes {
                 continue;
             }
-            match ZeroFill::begin(&self.env, &name, bytes).and_then(|fill| fill.run(&self.env)) {
+            let fill = ZeroFill::begin(&self.env, &name, bytes, self.next_segment_filling());
+            match fill.and_then(|fill| fill.run(&self.env)) {
                 Ok(spare) => {
                     self.set_full(false);
                     return Ok(spare);

@@ -16,7 +16,7 @@ use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::{Continue, Cut, Judgement, Loss, LsnRange, Position, go_on};
-use crate::storage::wal::prealloc::{Spare, ZeroFill, next_segment_bytes};
+use crate::storage::wal::prealloc::{Filling, Spare, ZeroFill, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
 use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
@@ -555,7 +555,8 @@ pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> Fo
 /// Makes a zero-filled file. On a full disk a smaller one will do, and the ballast gives way: a
 /// start must succeed there too, so that memories can be read and forgotten.
 fn make_room(env: &Env, name: &str, [wanted, least]: [u64; 2]) -> io::Result<Spare> {
-    let fill = |bytes| ZeroFill::begin(env, name, bytes).and_then(|fill| fill.run(env));
+    let fill =
+        |bytes| ZeroFill::begin(env, name, bytes, Filling::Written).and_then(|fill| fill.run(env));
     match fill(wanted).or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
         Err(e) if is_full(&e) => {
             remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME))?;

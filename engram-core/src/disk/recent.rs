@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 /// Most bytes that are kept of one file.
-pub(super) const RECENT_BYTES_MAX: usize = 1 << 20;
+pub(super) const RECENT_BYTES_MAX: usize = 256 << 10;
 
 /// One piece of a file: where it begins, and its bytes.
 #[derive(Debug, Default)]

@@ -222,8 +222,12 @@ impl File for RealFile {
 
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
             Ok(()) => Ok(true),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
-            Err(e) => Err(e.into()),
+            Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => Err(e.into()),
+            // File systems say in many ways that they do not do it.
+            Err(e) => {
+                tracing::debug!(cause = %e, "no room is reserved here; zeros are written");
+                Ok(false)
+            }
         }
     }
 

@@ -111,20 +111,23 @@ impl Header {
     /// The bytes on disk.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let front = u64::from(self.length)
+            | u64::from(self.kind.0) << 32
+            | u64::from(self.codec.0) << 40
+            | u64::from(self.schema) << 48;
+        let back =
+            u64::from(self.payload_crc) | u64::from(u32::from_le_bytes(self.reserved)) << 32;
+        // Words, as the checksum reads them: a read across narrower writes waits for all writes before,
+        // and those are of payloads.
+        let words = [front, self.lsn, self.synced, self.salt, self.key, self.space_key, back];
+        let mut checked = [0; HEADER_BYTES - 8];
+        for (place, word) in checked.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
         let mut bytes = [0; HEADER_BYTES];
         put(&mut bytes, 0, &MAGIC);
-        put(&mut bytes, 8, &self.length.to_le_bytes());
-        put(&mut bytes, 12, &[self.kind.0, self.codec.0]);
-        put(&mut bytes, 14, &self.schema.to_le_bytes());
-        put(&mut bytes, 16, &self.lsn.to_le_bytes());
-        put(&mut bytes, 24, &self.synced.to_le_bytes());
-        put(&mut bytes, 32, &self.salt.to_le_bytes());
-        put(&mut bytes, 40, &self.key.to_le_bytes());
-        put(&mut bytes, 48, &self.space_key.to_le_bytes());
-        put(&mut bytes, 56, &self.payload_crc.to_le_bytes());
-        put(&mut bytes, 60, &self.reserved);
-        let checksum = header_crc(&bytes);
-        put(&mut bytes, 4, &checksum.to_le_bytes());
+        put(&mut bytes, 4, &crc(&checked).to_le_bytes());
+        put(&mut bytes, 8, &checked);
         bytes
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use engram_core::{Durability, Store};
+use engram_core::{Durability, Options, Store};
 
 use crate::memory::{RECORD_BYTES, Writers, fill, options, record_text};
 use crate::report::{Report, Target};
@@ -116,7 +116,8 @@ fn copy_half(dir: &Path, log_bytes: u64, place: Place) -> Outcome<f64> {
 
 /// Makes a log, overwrites every second record of it, and compacts; bytes of input per second.
 fn compact_half(data: &Path, what: &str, records: u64, place: Place) -> Outcome<f64> {
-    let store = Store::open(data, options(Durability::Never, 64 << 20))?;
+    let options = options(Durability::Never, 64 << 20);
+    let store = Store::open(data, Options { compaction_bytes_per_second_max: 0, ..options })?;
     fill(&store, what, 0..records)?;
     fill(&store, what, (0..records).step_by(2))?;
     for entry in std::fs::read_dir(data.join("wal"))? {

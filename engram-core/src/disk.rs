@@ -87,7 +87,7 @@ pub trait File: Send + Sync + Debug {
     /// A hint that a range will soon be synced, so that the device may begin. Promises nothing.
     fn begin_sync(&self, _offset: u64, _bytes: u64) {}
     /// Gives an empty file a length for which the device has room, all zeros, without writing them; durable
-    /// once synced. `false`: it cannot, and nothing was done.
+    /// once synced. `false`: it cannot; what it has reads as zeros.
     fn reserve(&self, _bytes: u64) -> io::Result<bool> {
         Ok(false)
     }

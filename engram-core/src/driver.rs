@@ -309,6 +309,7 @@ impl Driver {
                 return Err(Error::Closed);
             }
             orders.compact.push(Asked::new(Arc::clone(&slot)));
+            orders.look = true;
         }
         self.shared.maintain.notify_one();
         if let Some(upkeep) = lock(&self.upkeep).as_mut() {

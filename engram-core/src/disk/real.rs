@@ -304,6 +304,30 @@ mod tests {
         assert!(all == expected);
     }
 
+    /// Room that is reserved reads as zeros, and takes direct writes as well as others.
+    #[test]
+    fn reserved_room_is_zeros_until_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("file"), Open::New).unwrap();
+        let reserved = file.reserve(64 * BLOCK as u64).unwrap();
+        if !reserved {
+            return;
+        }
+        assert_eq!(file.len().unwrap(), 64 * BLOCK as u64);
+        let memory = vec![7u8; 4 * BLOCK];
+        let skew = memory.as_ptr().align_offset(BLOCK);
+        let block = &memory[skew..skew + BLOCK];
+        write_all_blocks_at(file.as_ref(), block, 8 * BLOCK as u64).unwrap();
+        write_all_at(file.as_ref(), &block[..100], 20 * BLOCK as u64 + 5).unwrap();
+        file.sync().unwrap();
+        let mut expected = vec![0; 64 * BLOCK];
+        expected[8 * BLOCK..9 * BLOCK].fill(7);
+        expected[20 * BLOCK + 5..20 * BLOCK + 105].fill(7);
+        let mut all = vec![1; expected.len()];
+        read_exact_at(file.as_ref(), &mut all, 0).unwrap();
+        assert!(all == expected);
+    }
+
     /// Where the file system says that it takes direct writes, they are direct.
     #[test]
     #[cfg(target_os = "linux")]

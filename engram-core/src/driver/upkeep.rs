@@ -17,6 +17,7 @@ use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segments::Segment;
 use crate::store::directory::Directory;
+use crate::store::options::Drive;
 use crate::store::policy::{Bounds, Job, View, next_job, seal_early};
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
@@ -32,7 +33,10 @@ const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
-/// Steps of a spare that is late, to one of compaction.
+/// How long nobody must have written for what was asked for to go at full speed.
+const QUIET_AFTER: Duration = Duration::from_millis(100);
+
+/// Most steps of a spare that is late, in a turn that may have one of compaction.
 const STEPS_BESIDE_A_RUN: usize = 4;
 
 /// What a turn came to.
@@ -40,6 +44,8 @@ const STEPS_BESIDE_A_RUN: usize = 4;
 pub(super) enum Turn {
     /// There is more to do at once.
     Busy,
+    /// There is more to do, but not before the limit of speed allows it.
+    Held,
     /// Nothing is due.
     Idle,
     /// The store is closing.
@@ -59,8 +65,8 @@ pub(super) struct Upkeep {
     /// Segments whose last run failed, and until when others come first.
     set_aside: Vec<(u32, Duration)>,
     looked_at: u64,
-    /// Batches when compaction took its last step.
-    stepped_at: u64,
+    /// Batches when compaction took its last step, and when there were more than before.
+    written: (u64, Duration),
     /// When it may take the next one.
     step_not_before: Duration,
 }
@@ -85,7 +91,7 @@ impl Upkeep {
             back_off: BACK_OFF_MIN,
             set_aside: Vec::new(),
             looked_at: u64::MAX,
-            stepped_at: 0,
+            written: (0, Duration::ZERO),
             step_not_before: Duration::ZERO,
         }
     }
@@ -93,7 +99,7 @@ impl Upkeep {
     pub(super) fn run(mut self) {
         loop {
             match self.turn() {
-                Turn::Busy => self.pace(),
+                Turn::Busy | Turn::Held => self.pace(),
                 Turn::Idle => self.wait(),
                 Turn::Closed => return,
             }
@@ -121,15 +127,14 @@ impl Upkeep {
             lock(&self.shared.orders).compact.extend(asked);
         }
         let steps = if self.run.is_some() { STEPS_BESIDE_A_RUN } else { 1 };
-        let mut busy = self.ahead.turn(steps);
+        let filling = self.ahead.turn(steps);
         let compacts = self.compact();
-        busy |= compacts;
         self.gauges();
-        let behind = compacts && self.is_behind(self.shared.options.segment_bytes);
+        let behind = compacts != Turn::Idle && self.is_behind(self.shared.options.segment_bytes);
         if self.shared.behind.swap(behind, Ordering::AcqRel) && !behind {
             self.shared.wake_writer();
         }
-        if busy { Turn::Busy } else { Turn::Idle }
+        if filling { Turn::Busy } else { compacts }
     }
 
     /// On a poisoned log nothing is made ahead and nothing moves; who asks is told why.
@@ -148,7 +153,7 @@ impl Upkeep {
     /// A step of the compaction that runs, if one does: it needs no writer. Says whether it
     /// goes on.
     pub(super) fn go_on(&mut self) -> bool {
-        self.run.is_some() && self.compact()
+        self.run.is_some() && self.compact() == Turn::Busy
     }
 
     /// Begins a pass. The active segment is sealed first, if it holds a dead byte.
@@ -171,6 +176,7 @@ impl Upkeep {
         let range = (1, shared.seen.head_lsn.load(Ordering::Acquire));
         self.requested = Some(Requested { asked, stats: CompactionStats::default(), range });
         self.not_before = Duration::ZERO;
+        self.step_not_before = Duration::ZERO;
     }
 
     fn now(&self) -> Duration {
@@ -205,26 +211,27 @@ impl Upkeep {
         let fill = self.ahead.pause();
         let step = self.run.as_ref().map(|_| self.step_not_before.saturating_sub(self.now()));
         match fill.into_iter().chain(step).min() {
-            Some(pause) if !pause.is_zero() => self.rest(pause),
+            // For ever is too long: the limit gives way to garbage that comes faster.
+            Some(pause) if !pause.is_zero() => self.rest(pause.min(MAINTENANCE_EVERY)),
             // Whoever waits for this core goes on now, and not when the time is up.
             _ => thread::yield_now(),
         }
     }
 
-    /// One step of compaction. Says whether there is more to do.
-    fn compact(&mut self) -> bool {
+    /// One step of compaction.
+    fn compact(&mut self) -> Turn {
         if self.shared.state() == WalState::Poisoned {
             self.stop(Vec::new());
-            return false;
+            return Turn::Idle;
         }
         if self.run.is_none() && !self.begin_run() {
-            return false;
+            return Turn::Idle;
         }
         let begun = self.now();
-        if begun < self.step_not_before {
-            return true;
+        if begun < self.step_not_before && !self.limit_gives_way() {
+            return Turn::Held;
         }
-        let Some(mut run) = self.run.take() else { return false };
+        let Some(mut run) = self.run.take() else { return Turn::Idle };
         match run.step(&self.shared.memory) {
             Ok(Progress::More { bytes }) => {
                 self.run = Some(run);
@@ -233,7 +240,7 @@ impl Upkeep {
             Ok(Progress::Done(stats)) => self.run_done(&stats),
             Err(e) => self.run_failed(&run.input_numbers(), &e),
         }
-        true
+        Turn::Busy
     }
 
     /// What the policy sees, without segments whose last run failed a moment ago: one that cannot
@@ -376,7 +383,6 @@ impl Upkeep {
     fn run_failed(&mut self, inputs: &[u32], e: &Error) {
         let first = self.back_off == BACK_OFF_MIN;
         let retry_at_once = matches!(e, Error::Damaged { .. }) && first;
-        self.shared.env.metrics.compaction_runs_failed.increment(1);
         if !retry_at_once {
             tracing::warn!(cause = %e, retry_in = ?self.back_off, "compaction failed; the log is as it was");
             self.not_before = self.now() + self.back_off;
@@ -393,6 +399,7 @@ impl Upkeep {
         {
             self.not_before = Duration::ZERO;
         }
+        self.shared.env.metrics.compaction_runs_failed.increment(1);
         if !retry_at_once {
             self.refuse_request(e);
         }
@@ -415,27 +422,38 @@ impl Upkeep {
         }
     }
 
-    /// Puts the next step off as long as the limit asks for after one of so many bytes. Nobody is disturbed by
-    /// what was asked for while nobody writes.
+    /// Puts the next step off as long as the limit asks for after one of so many bytes.
     fn throttle(&mut self, bytes: u64, begun: Duration) {
-        let rate = self.shared.options.compaction_bytes_per_second_max;
         let batches = self.shared.batches.load(Ordering::Relaxed);
-        let quiet = std::mem::replace(&mut self.stepped_at, batches) == batches;
-        if rate == 0
-            || bytes == 0
-            || (self.requested.is_some() && quiet)
-            || self.is_behind(self.shared.options.segment_bytes / 2)
-        {
-            return;
+        if batches != self.written.0 {
+            self.written = (batches, begun);
         }
-        self.step_not_before =
-            begun + Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+        let rate = self.shared.options.compaction_bytes_per_second_max;
+        let micros = bytes.saturating_mul(1_000_000).checked_div(rate);
+        let pause = micros.filter(|_| !self.limit_gives_way()).map(Duration::from_micros);
+        self.step_not_before = pause.map_or(Duration::ZERO, |pause| begun.saturating_add(pause));
     }
 
-    /// Waits, unless the store is closing; for less when somebody calls.
+    /// Where garbage comes faster than it goes; and for what was asked for, as long as nobody writes: there is
+    /// nobody to disturb.
+    fn limit_gives_way(&self) -> bool {
+        let quiet = || {
+            let since = self.now().saturating_sub(self.written.1);
+            since >= QUIET_AFTER && self.shared.engine.try_lock().is_ok()
+        };
+        let asked = || self.requested.is_some() && (self.steps() || quiet());
+        self.is_behind(self.shared.options.segment_bytes / 2) || asked()
+    }
+
+    /// Whether somebody else says what happens next, and the time does not pass by itself.
+    fn steps(&self) -> bool {
+        self.shared.options.drive == Drive::Steps
+    }
+
+    /// Waits, unless the store is closing or somebody called.
     fn rest(&self, pause: Duration) {
         let orders = lock(&self.shared.orders);
-        if !orders.closing {
+        if !orders.closing && !orders.look {
             let waited = self.shared.maintain.wait_timeout(orders, pause);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }

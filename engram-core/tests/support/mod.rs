@@ -92,7 +92,7 @@ impl Rng for FakeRng {
 }
 
 /// A store on `disk` that does nothing by itself: 1 MiB segments, compaction on request and without a
-/// limit (the clock stands still), one thread to recover with.
+/// limit (the clock hardly moves), one thread to recover with.
 pub fn options(disk: &Arc<MemDisk>) -> Options {
     static SEED: AtomicU64 = AtomicU64::new(1);
     Options {

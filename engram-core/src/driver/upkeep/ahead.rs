@@ -12,7 +12,8 @@ use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::store::policy::spare_is_late;
 use crate::sync::atomic::Ordering;
 
-/// How long to wait between two steps of a spare that is not late: 64 MB/s. A segment of zeros all at
+/// How long to wait between two steps of a spare that is not late: 64 MB/s where
+/// nothing else is under way. A segment of zeros all at
 /// once holds up every sync beside it.
 const FILL_PAUSE: Duration = Duration::from_millis(4);
 
@@ -173,6 +174,8 @@ impl Ahead {
     pub(super) fn give_up_ballast(&mut self) -> bool {
         let env = &self.shared.env;
         self.ballast_wanted = true;
+        // One that is being made would go on in a file without a name.
+        self.ballast = None;
         self.shared.seen.ballast_bytes.store(0, Ordering::Relaxed);
         remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME)).unwrap_or(false)
     }

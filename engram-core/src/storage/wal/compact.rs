@@ -46,9 +46,9 @@ pub trait MemoryCell: Send + Sync {
 /// What a step did.
 #[derive(Debug)]
 pub enum Progress {
-    /// There is more to do; so many bytes were read or written.
+    /// There is more to do.
     More {
-        /// Bytes moved by this step, for whoever limits the rate.
+        /// Bytes that this step read, to copy or to verify them, for whoever limits the rate.
         bytes: u64,
     },
     /// The run is over.
@@ -109,6 +109,8 @@ pub struct Compaction {
     misplaced: HashMap<u32, Vec<u64>>,
     stats: CompactionStats,
     begun: Duration,
+    /// Bytes that this step read.
+    moved: u64,
     phase: Phase,
 }
 
@@ -176,6 +178,7 @@ impl Compaction {
             damage: false,
             misplaced: HashMap::new(),
             stats,
+            moved: 0,
             phase: Phase::Examine(0),
         })
     }
@@ -206,19 +209,12 @@ impl Compaction {
     }
 
     fn act(&mut self, phase: Phase, memory: &dyn MemoryCell) -> Result<Progress> {
-        let mut moved = 0;
+        self.moved = 0;
         self.phase = match phase {
             Phase::Examine(at) => self.examine(at)?,
-            Phase::Copy(at, reader) => {
-                let next = self.copy(at, reader, memory)?;
-                moved = self.env.scale.step_bytes;
-                next
-            }
+            Phase::Copy(at, reader) => self.copy(at, reader, memory)?,
             Phase::Seal => self.seal()?,
-            Phase::Verify(reading) => {
-                moved = self.env.scale.step_bytes;
-                self.verify(reading)?
-            }
+            Phase::Verify(reading) => self.verify(reading)?,
             Phase::Commit => self.commit()?,
             Phase::Swap(at) => self.swap(at, memory),
             Phase::Account(at) => self.account(at, memory),
@@ -230,7 +226,7 @@ impl Compaction {
             }
             Phase::Finished => return Ok(Progress::Done(self.stats.clone())),
         };
-        Ok(Progress::More { bytes: moved })
+        Ok(Progress::More { bytes: self.moved })
     }
 
     fn temporary(&self) -> std::path::PathBuf {
@@ -313,10 +309,11 @@ impl Compaction {
             Box::new(SpanReader::new(file, bytes, scanner, false))
         };
         let path = self.env.wal_path(&input.name.file_name());
-        let until = reader.offset() + self.env.scale.step_bytes;
-        while reader.offset() < until {
+        let from = reader.offset();
+        while reader.offset() < from + self.env.scale.step_bytes {
             let item = reader.next_span().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
             let Some(item) = item else {
+                self.moved = reader.offset() - from;
                 self.flush()?;
                 return Ok(Phase::Copy(at + 1, None));
             };
@@ -335,6 +332,7 @@ impl Compaction {
                 _ => {}
             }
         }
+        self.moved = reader.offset() - from;
         self.flush()?;
         Ok(Phase::Copy(at, Some(reader)))
     }
@@ -411,15 +409,15 @@ impl Compaction {
     }
 
     /// Reads the output back: every frame in its place, the footer as it was built.
-    fn verify(&self, mut reading: Box<ReadBack>) -> Result<Phase> {
+    fn verify(&mut self, mut reading: Box<ReadBack>) -> Result<Phase> {
         let path = self.temporary();
         let damaged = |offset| Error::Damaged {
             file: path.display().to_string(),
             offset,
             lsn: self.header.start,
         };
-        let until = reading.reader.offset() + self.env.scale.step_bytes;
-        while reading.reader.offset() < until {
+        let from = reading.reader.offset();
+        while reading.reader.offset() < from + self.env.scale.step_bytes {
             let item = reading.reader.next_span();
             let item = item.map_err(|e| Error::io("read back", path.clone(), &e.cause))?;
             let Some(item) = item else {
@@ -438,6 +436,7 @@ impl Compaction {
                 _ => return Err(damaged(item.offset)),
             }
         }
+        self.moved = reading.reader.offset() - from;
         Ok(Phase::Verify(reading))
     }
 

@@ -115,8 +115,7 @@ impl Header {
             | u64::from(self.kind.0) << 32
             | u64::from(self.codec.0) << 40
             | u64::from(self.schema) << 48;
-        let back =
-            u64::from(self.payload_crc) | u64::from(u32::from_le_bytes(self.reserved)) << 32;
+        let back = u64::from(self.payload_crc) | u64::from(u32::from_le_bytes(self.reserved)) << 32;
         // Words, as the checksum reads them: a read across narrower writes waits for all writes before,
         // and those are of payloads.
         let words = [front, self.lsn, self.synced, self.salt, self.key, self.space_key, back];

@@ -398,7 +398,7 @@ impl Writer {
         self.synced_lsn = self.written_lsn;
         // An eighth of it is the last one.
         let bytes = std::mem::take(&mut self.unsynced_bytes);
-        self.bytes_a_sync = (self.bytes_a_sync * 7 + bytes) / 8;
+        self.bytes_a_sync = self.bytes_a_sync - self.bytes_a_sync / 8 + bytes / 8;
         Ok(())
     }
 

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 
 use super::{Directory, index};
 
+/// Room of a feed that is kept when nothing is in it, in episodes.
+const FEED_KEPT: usize = 1024;
+
 /// Changes to a space that its index has not been told of.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
@@ -61,6 +64,9 @@ impl Directory {
     /// From now on every change is fed; all that is here already counts as having come.
     pub fn start_feeding(&mut self) {
         self.feeding = true;
+        for space in &mut self.spaces {
+            space.feed.came.reserve_exact(usize::try_from(space.episodes).unwrap_or(0));
+        }
         for entry in self.slots.iter().flatten().filter(|entry| entry.undecodable.is_none()) {
             if let Some(space) = self.spaces.get_mut(index(entry.space)) {
                 space.feed.came(entry.key, entry.lsn);
@@ -80,9 +86,15 @@ impl Directory {
     pub fn take_fed(&mut self, space_key: u64, most: usize) -> Portion {
         let Some(&number) = self.space_by_key.get(&space_key) else { return Portion::default() };
         let Some(space) = self.spaces.get_mut(index(number)) else { return Portion::default() };
-        let came = most.min(space.feed.came.len());
+        let fed = &mut space.feed.came;
+        let came = match most.min(fed.len()) {
+            // All episodes of a large space waited here: whoever takes the last gives their room back, once
+            // nobody waits for the directory.
+            all if all == fed.len() && fed.capacity() > FEED_KEPT => std::mem::take(fed).into(),
+            some => fed.drain(..some).collect(),
+        };
         let portion = Portion {
-            came: space.feed.came.drain(..came).collect(),
+            came,
             gone: std::mem::take(&mut space.feed.gone),
             replaced: std::mem::take(&mut space.feed.replaced),
             redefined: most > 0 && std::mem::take(&mut space.feed.redefined),

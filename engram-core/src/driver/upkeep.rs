@@ -65,7 +65,7 @@ pub(super) struct Upkeep {
     /// Segments whose last run failed, and until when others come first.
     set_aside: Vec<(u32, Duration)>,
     looked_at: u64,
-    /// Batches when compaction took its last step, and when there were more than before.
+    /// Batches when compaction last looked, and when there were more than before.
     written: (u64, Duration),
     /// When it may take the next one.
     step_not_before: Duration,
@@ -228,6 +228,10 @@ impl Upkeep {
             return Turn::Idle;
         }
         let begun = self.now();
+        let batches = self.shared.batches.load(Ordering::Relaxed);
+        if batches != self.written.0 {
+            self.written = (batches, begun);
+        }
         if begun < self.step_not_before && !self.limit_gives_way() {
             return Turn::Held;
         }
@@ -424,10 +428,6 @@ impl Upkeep {
 
     /// Puts the next step off as long as the limit asks for after one of so many bytes.
     fn throttle(&mut self, bytes: u64, begun: Duration) {
-        let batches = self.shared.batches.load(Ordering::Relaxed);
-        if batches != self.written.0 {
-            self.written = (batches, begun);
-        }
         let rate = self.shared.options.compaction_bytes_per_second_max;
         let micros = bytes.saturating_mul(1_000_000).checked_div(rate);
         let pause = micros.filter(|_| !self.limit_gives_way()).map(Duration::from_micros);

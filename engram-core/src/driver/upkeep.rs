@@ -441,13 +441,10 @@ impl Upkeep {
             let since = self.now().saturating_sub(self.written.1);
             since >= QUIET_AFTER && self.shared.engine.try_lock().is_ok()
         };
-        let asked = || self.requested.is_some() && (self.steps() || quiet());
+        // Whoever steps the store waits in vain for time to pass.
+        let steps = self.shared.options.drive == Drive::Steps;
+        let asked = || self.requested.is_some() && (steps || quiet());
         self.is_behind(self.shared.options.segment_bytes / 2) || asked()
-    }
-
-    /// Whether somebody else says what happens next, and the time does not pass by itself.
-    fn steps(&self) -> bool {
-        self.shared.options.drive == Drive::Steps
     }
 
     /// Waits, unless the store is closing or somebody called.

@@ -12,9 +12,8 @@ use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::store::policy::spare_is_late;
 use crate::sync::atomic::Ordering;
 
-/// How long to wait between two steps of a spare that is not late: 64 MB/s where
-/// nothing else is under way. A segment of zeros all at
-/// once holds up every sync beside it.
+/// How long to wait between two steps of a spare that is not late: 64 MB/s where nothing else is under way.
+/// A segment of zeros all at once holds up every sync beside it.
 const FILL_PAUSE: Duration = Duration::from_millis(4);
 
 /// Spare and ballast.
@@ -67,6 +66,10 @@ impl Ahead {
         filling.then_some(pause)
     }
 
+    fn now(&self) -> Duration {
+        self.shared.env.clock.elapsed()
+    }
+
     /// Sees what the writer needs. Its lock is not easily had while it writes, so this is not for
     /// every turn.
     fn ask_writer(&mut self) {
@@ -103,7 +106,7 @@ impl Ahead {
 
     fn begin_spare(&mut self) -> std::io::Result<Option<ZeroFill>> {
         let shared = &self.shared;
-        if !self.spare_wanted || self.shared.env.clock.elapsed() < self.not_before {
+        if !self.spare_wanted || self.now() < self.not_before {
             return Ok(None);
         }
         let (bytes, filling) = {
@@ -117,14 +120,14 @@ impl Ahead {
         let room = shared.env.disk.available_bytes(&shared.env.dir).unwrap_or(u64::MAX);
         let bytes = if room < bytes * 2 { shared.env.scale.segment_bytes_min } else { bytes };
         if room < bytes {
-            self.not_before = self.shared.env.clock.elapsed() + MAINTENANCE_EVERY;
+            self.not_before = self.now() + MAINTENANCE_EVERY;
             return Ok(None);
         }
         ZeroFill::begin(&shared.env, SPARE_NAME, bytes, filling).map(Some)
     }
 
     fn failed(&mut self, e: &std::io::Error) -> bool {
-        self.not_before = self.shared.env.clock.elapsed() + MAINTENANCE_EVERY;
+        self.not_before = self.now() + MAINTENANCE_EVERY;
         if !is_full(e) {
             tracing::debug!(cause = %e, "no spare segment could be made");
         }
@@ -153,7 +156,7 @@ impl Ahead {
     fn begin_ballast(&mut self) -> std::io::Result<Option<ZeroFill>> {
         let env = &self.shared.env;
         let spare = self.shared.seen.spare_bytes.load(Ordering::Relaxed);
-        if !self.ballast_wanted || spare == 0 || self.shared.env.clock.elapsed() < self.not_before {
+        if !self.ballast_wanted || spare == 0 || self.now() < self.not_before {
             return Ok(None);
         }
         if env.disk.available_bytes(&env.dir).unwrap_or(0) < spare * 4 {

@@ -1,7 +1,7 @@
 //! Compaction: a few sealed segments become one, without their dead frames.
 //!
-//! A step machine: each [`Compaction::step`] copies or reads back a quarter of a megabyte, or does one of the acts
-//! that end a run: sync, verify by reading back, rename (the commit point), sync of the
+//! A step machine: each [`Compaction::step`] copies a quarter of a megabyte, or does a part of
+//! what ends a run: sync, verify by reading back, rename (the commit point), sync of the
 //! directory, swap of positions, removal of the inputs. A crash before the rename leaves a
 //! temporary file, after it inputs that are obsolete by their generation; both are removed at
 //! the next start. A failure before the rename leaves the inputs as they were.
@@ -422,6 +422,7 @@ impl Compaction {
             let item = item.map_err(|e| Error::io("read back", path.clone(), &e.cause))?;
             let Some(item) = item else {
                 let whole = reading.sealed && reading.found == self.kept.len();
+                self.moved = reading.reader.offset() - from;
                 return if whole { Ok(Phase::Commit) } else { Err(damaged(self.written)) };
             };
             match item.span {

@@ -31,11 +31,12 @@ pub(crate) use replay::replay;
 pub use stepper::Stepper;
 use upkeep::Upkeep;
 
-use crate::disk::{File, write_all_at};
+use crate::disk::write_all_at;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::knowledge::Knowledge as _;
+use crate::storage::wal::prealloc::Surplus;
 use crate::storage::wal::quarantine::Quarantine;
 use crate::storage::wal::report::{CompactionStats, WalState};
 use crate::storage::wal::segments::Segments;
@@ -291,7 +292,7 @@ impl Driver {
             return Ok(());
         }
         let closed = engine.writer.mark();
-        trim(std::mem::take(&mut engine.writer.trim));
+        std::mem::take(&mut engine.writer.surplus).into_iter().for_each(Surplus::give_back);
         self.shared.publish(&engine.writer);
         drop(engine);
         if self.shared.options.index_in_background {
@@ -434,7 +435,7 @@ impl Shared {
         {
             self.wake_writer();
         }
-        if !writer.has_spare() || !writer.trim.is_empty() {
+        if !writer.has_spare() || !writer.surplus.is_empty() {
             if !self.writer_needs.swap(true, Ordering::AcqRel) {
                 self.wake_maintenance();
             }
@@ -535,15 +536,6 @@ impl Shared {
             .iter()
             .map(|bytes| bytes.load(Ordering::Relaxed))
             .sum()
-    }
-}
-
-/// Gives back the unused ends of sealed segments, and the blocks of files that lost their name.
-fn trim(ends: Vec<(Arc<dyn File>, Option<u64>)>) {
-    for (file, bytes) in ends {
-        if let Some(Err(e)) = bytes.map(|bytes| file.set_len(bytes)) {
-            tracing::debug!(cause = %e, "a sealed segment keeps its unused end until the next start");
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 pub mod bits;
 pub mod facets;
 pub mod fuse;
-mod mix;
+pub(crate) mod mix;
 pub mod space;
 pub mod text;
 pub mod top;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::record::{self, Record};
 use crate::storage::legacy;
+use crate::storage::wal::contents::Room;
 use crate::storage::wal::env::{Env, Scale};
 use crate::storage::wal::frame::{Header, Kind};
 use crate::storage::wal::knowledge::Knowledge as _;
@@ -89,15 +90,16 @@ pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection> {
     let progress = RecoveryProgress::default();
     let foreign = recovery.survey().foreign.iter().filter(|name| !legacy::is_legacy_name(name));
     let foreign_files = foreign.cloned().collect();
+    let mut room = Room::default();
     for task in recovery.tasks().to_vec() {
-        let (mut facts, contents) = scan(&env, &task, true, &progress)?;
+        let (mut facts, contents) = scan(&env, &task, true, &progress, room)?;
         if live && task.position == crate::storage::wal::plan::Position::Last {
             // Beyond the synced LSN its writer is at work.
             let synced = facts.synced;
             let end = facts.frames.iter().rev().find(|f| f.lsn <= synced).map_or(0, |f| f.offset);
             facts.odd.retain(|span| span.offset <= end);
         }
-        recovery.absorb(&task, facts, contents, &mut directory)?;
+        room = recovery.absorb(&task, facts, contents, &mut directory)?;
     }
     let (mut report, segments) = recovery.dry_report(&mut directory);
     let legacy_files = look_at_legacy(&env, &directory, &mut report)?;
@@ -174,7 +176,7 @@ pub fn dump(
     let env = env_of(disk, dir)?;
     let survey = Survey::take(&env, &[])?;
     for segment in &survey.segments {
-        let (facts, _) = scan(&env, segment, true, &RecoveryProgress::default())?;
+        let (facts, _) = scan(&env, segment, true, &RecoveryProgress::default(), Room::default())?;
         let judgement = crate::storage::wal::plan::judge(&facts, segment.position);
         dump_segment(segment, &judgement, each)?;
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use engram_core::disk::{Disk, File, Open};
 use engram_core::metrics::Metrics;
+use engram_core::storage::wal::contents::Room;
 use engram_core::storage::wal::env::{Env, Scale};
 use engram_core::storage::wal::footer::FooterBuilder;
 use engram_core::storage::wal::frame::{self, Codec, HEADER_BYTES, Header, Kind};
@@ -234,7 +235,10 @@ impl Case {
             position: self.position(),
             file,
         };
-        (scan(&env, &surveyed, false, &RecoveryProgress::default()).unwrap().0, places)
+        (
+            scan(&env, &surveyed, false, &RecoveryProgress::default(), Room::default()).unwrap().0,
+            places,
+        )
     }
 
     /// Slots that cannot be read, with their LSNs.

@@ -3,11 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::error::Result;
+use crate::storage::wal::contents::{Contents, Room};
 use crate::storage::wal::env::Env;
 use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::SegmentFacts;
 use crate::storage::wal::recover::Recovery;
-use crate::storage::wal::survey::{Contents, RecoveryProgress, Surveyed, scan};
+use crate::storage::wal::survey::{RecoveryProgress, Surveyed, scan};
 use crate::store::options::Options;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, cores, thread};
@@ -30,9 +31,11 @@ pub(crate) fn replay(
         n => n,
     };
     if threads <= 1 || tasks.len() <= 1 {
+        let mut room = Room::default();
         for task in &tasks {
-            let (facts, contents) = scan(env, task, recovery.tolerant(task), &options.progress)?;
-            recovery.absorb(task, facts, contents, memory)?;
+            let tolerant = recovery.tolerant(task);
+            let (facts, contents) = scan(env, task, tolerant, &options.progress, room)?;
+            room = recovery.absorb(task, facts, contents, memory)?;
         }
         return Ok(recovery);
     }
@@ -47,7 +50,8 @@ pub(crate) fn replay(
             let scanned = ahead.take(at);
             if result.is_ok() {
                 result = scanned
-                    .and_then(|(facts, contents)| recovery.absorb(task, facts, contents, memory));
+                    .and_then(|(facts, contents)| recovery.absorb(task, facts, contents, memory))
+                    .map(|room| ahead.give_back(room));
             }
         }
         result
@@ -66,6 +70,7 @@ struct Ahead {
 struct AheadState {
     taken: usize,
     done: Vec<Option<Scanned>>,
+    rooms: Vec<Room>,
 }
 
 impl Ahead {
@@ -74,7 +79,7 @@ impl Ahead {
         Self {
             next: AtomicUsize::new(0),
             window: threads,
-            state: Mutex::new(AheadState { taken: 0, done }),
+            state: Mutex::new(AheadState { taken: 0, done, rooms: Vec::new() }),
             changed: Condvar::new(),
         }
     }
@@ -85,14 +90,14 @@ impl Ahead {
             let last = tasks.len() - 1;
             let at = turn.checked_sub(1).unwrap_or(last);
             let Some(task) = tasks.get(at).filter(|_| turn <= last) else { return };
-            if turn > 0 {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                while at > state.taken + self.window {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            while turn > 0 && at > state.taken + self.window {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            let room = state.rooms.pop().unwrap_or_default();
+            drop(state);
             let tolerant = tolerant.get(at).copied().unwrap_or(false);
-            let scanned = scan(env, task, tolerant, progress);
+            let scanned = scan(env, task, tolerant, progress, room);
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(place) = state.done.get_mut(at) {
                 *place = Some(scanned);
@@ -100,6 +105,10 @@ impl Ahead {
             drop(state);
             self.changed.notify_all();
         }
+    }
+
+    fn give_back(&self, room: Room) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).rooms.push(room);
     }
 
     fn take(&self, at: usize) -> Scanned {

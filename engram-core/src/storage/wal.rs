@@ -3,6 +3,7 @@
 pub mod blocks;
 pub(crate) mod bytes;
 pub mod compact;
+pub mod contents;
 pub mod env;
 pub mod footer;
 pub mod frame;

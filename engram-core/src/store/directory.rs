@@ -9,62 +9,22 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 mod apply;
+mod entries;
 pub mod feed;
 mod knowledge;
+mod order;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
+use entries::Entries;
+pub use entries::Entry;
 use feed::Feed;
+use order::Order;
 use siphasher::sip::SipHasher13;
 
 use crate::record::{Definition, Instant};
-use crate::storage::wal::frame::{Header, Kind};
+use crate::storage::wal::frame::Header;
 use crate::storage::wal::knowledge::{KeyMap, Place, Usage};
-
-/// An episode's place in the directory.
-#[derive(Debug)]
-pub struct Entry {
-    key: u64,
-    /// A hash of its id beside the key's: the id itself is in the log alone.
-    id_hash: u64,
-    /// The LSN of its frame.
-    pub lsn: u64,
-    when_seconds: i64,
-    when_nanos: u32,
-    space: u32,
-    /// Where its frame stands.
-    pub place: Place,
-    /// Frames of this key in the log that no tombstone counts.
-    copies: u32,
-    undecodable: Option<(Kind, u16)>,
-}
-
-impl Entry {
-    /// The key of its episode.
-    #[must_use]
-    pub fn key(&self) -> u64 {
-        self.key
-    }
-
-    /// Whether it is of this id, and not of one whose key happens to be the same. Without meaning
-    /// for a frame that this version does not understand.
-    #[must_use]
-    pub fn is_of(&self, id: &str) -> bool {
-        self.id_hash == id_hash(id)
-    }
-
-    /// The kind and schema of a frame that this version does not understand.
-    #[must_use]
-    pub fn undecodable(&self) -> Option<(Kind, u16)> {
-        self.undecodable
-    }
-
-    /// When its episode happened.
-    #[must_use]
-    pub fn when(&self) -> Instant {
-        Instant { seconds: self.when_seconds, nanos: self.when_nanos }
-    }
-}
 
 /// The newest `Forget` of a key, while older frames of the key are in the log.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +56,7 @@ struct Orphans {
 struct Space {
     key: u64,
     name: Box<str>,
+    order: Order,
     feed: Feed,
     episodes: u64,
     bytes: u64,
@@ -122,14 +83,6 @@ pub struct SpaceView {
     pub definition: Option<Definition>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct TimeKey {
-    space: u32,
-    seconds: i64,
-    nanos: u32,
-    lsn: u64,
-}
-
 /// A position in the order of time, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeCursor {
@@ -142,10 +95,7 @@ pub struct TimeCursor {
 /// The directory.
 #[derive(Debug, Default)]
 pub struct Directory {
-    slots: Vec<Option<Entry>>,
-    free: Vec<u32>,
-    by_key: KeyMap<u32>,
-    by_time: BTreeMap<TimeKey, u32>,
+    entries: Entries,
     tombs: KeyMap<Tomb>,
     /// Frames in the log of keys that have neither an entry nor a tombstone above them: older
     /// versions of what was lost to damage, and kinds that this version does not know.
@@ -166,13 +116,13 @@ impl Directory {
     /// The entry of a key.
     #[must_use]
     pub fn get(&self, key: u64) -> Option<&Entry> {
-        self.slot(*self.by_key.get(&key)?)
+        self.entries.get(self.entries.number_of(key)?)
     }
 
     /// Whether the log may hold a frame of this key, so that a forget of it must be kept.
     #[must_use]
     pub fn may_hold(&self, key: u64) -> bool {
-        self.by_key.contains_key(&key) || self.orphans.contains_key(&key)
+        self.entries.number_of(key).is_some() || self.orphans.contains_key(&key)
     }
 
     /// How many episodes there are.
@@ -261,85 +211,66 @@ impl Directory {
         to: Option<Instant>,
         before: Option<TimeCursor>,
     ) -> impl Iterator<Item = (TimeCursor, &Entry)> {
-        let space = self.space_by_key.get(&space_key).copied();
-        let lowest = Instant { seconds: i64::MIN, nanos: 0 };
-        let first = time_key(space.unwrap_or(0), from.unwrap_or(lowest), 0);
-        let mut end = TimeKey {
-            space: space.unwrap_or(0),
-            seconds: i64::MAX,
-            nanos: u32::MAX,
-            lsn: u64::MAX,
-        };
+        let first = from.map_or((i64::MIN, 0, 0), |from| (from.seconds, from.nanos, 0));
+        let mut end = (i64::MAX, u32::MAX, u64::MAX);
         if let Some(to) = to {
-            end = end.min(time_key(end.space, to, 0));
+            end = end.min((to.seconds, to.nanos, 0));
         }
         if let Some(before) = before {
-            end = end.min(time_key(end.space, before.when, before.lsn));
+            end = end.min((before.when.seconds, before.when.nanos, before.lsn));
         }
-        let range = (space.is_some() && first < end).then(|| self.by_time.range(first..end));
-        range.into_iter().flatten().rev().filter_map(|(key, &slot)| {
-            let when = Instant { seconds: key.seconds, nanos: key.nanos };
-            Some((TimeCursor { when, lsn: key.lsn }, self.slot(slot)?))
+        let order = self.space(space_key).map(|space| &space.order);
+        let moment_of = |number| self.entries.moment_of(number);
+        let numbers = order.map(|order| order.newest_first(first, end, moment_of));
+        numbers.into_iter().flatten().filter_map(|number| {
+            let entry = self.entries.get(number)?;
+            Some((TimeCursor { when: entry.when(), lsn: entry.lsn }, entry))
         })
     }
 
-    fn slot(&self, slot: u32) -> Option<&Entry> {
-        self.slots.get(index(slot))?.as_ref()
-    }
-
     /// Takes an entry out; `replaced`: for the next version of its episode, which follows.
-    fn take_slot(&mut self, slot: u32, replaced: bool) -> Option<Entry> {
-        let entry = self.slots.get_mut(index(slot))?.take()?;
-        self.free.push(slot);
-        if entry.undecodable.is_some() {
+    fn take(&mut self, number: u32, replaced: bool) -> Option<Entry> {
+        let Self { entries, spaces, .. } = self;
+        let old = entries.get(number)?;
+        let space = spaces.get_mut(index(old.space))?;
+        if old.undecodable().is_some() {
             self.undecodable = self.undecodable.saturating_sub(1);
-            if let Some(space) = self.spaces.get_mut(index(entry.space)) {
-                space.undecodable = space.undecodable.saturating_sub(1);
-            }
-            return Some(entry);
+            space.undecodable = space.undecodable.saturating_sub(1);
+            return entries.take(number);
         }
-        self.by_time.remove(&entry_time(&entry));
+        space.order.remove(old.moment(), |number| entries.moment_of(number));
+        space.episodes = space.episodes.saturating_sub(1);
+        space.bytes = space.bytes.saturating_sub(u64::from(old.place.bytes));
         self.episodes = self.episodes.saturating_sub(1);
-        if let Some(space) = self.spaces.get_mut(index(entry.space)) {
-            space.episodes = space.episodes.saturating_sub(1);
-            space.bytes = space.bytes.saturating_sub(u64::from(entry.place.bytes));
-            if self.feeding {
-                if replaced {
-                    space.feed.replaced(entry.key, entry.lsn);
-                } else {
-                    space.feed.gone(entry.key, entry.lsn);
-                }
-                self.hungry.insert(entry.space);
+        if self.feeding {
+            if replaced {
+                space.feed.replaced(old.key(), old.lsn);
+            } else {
+                space.feed.gone(old.key(), old.lsn);
             }
+            self.hungry.insert(old.space);
         }
-        Some(entry)
+        entries.take(number)
     }
 
-    fn put_slot(&mut self, entry: Entry) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
-        });
-        self.by_key.insert(entry.key, slot);
-        if entry.undecodable.is_some() {
+    fn put(&mut self, entry: Entry) {
+        let Self { entries, spaces, .. } = self;
+        let (moment, place, owner) = (entry.moment(), entry.place, entry.space);
+        let (key, lsn, is_undecodable) = (entry.key(), entry.lsn, entry.undecodable().is_some());
+        let number = entries.put(entry);
+        let Some(space) = spaces.get_mut(index(owner)) else { return };
+        if is_undecodable {
             self.undecodable = self.undecodable.saturating_add(1);
-            if let Some(space) = self.spaces.get_mut(index(entry.space)) {
-                space.undecodable = space.undecodable.saturating_add(1);
-            }
-        } else {
-            self.by_time.insert(entry_time(&entry), slot);
-            self.episodes = self.episodes.saturating_add(1);
-            if let Some(space) = self.spaces.get_mut(index(entry.space)) {
-                space.episodes = space.episodes.saturating_add(1);
-                space.bytes = space.bytes.saturating_add(u64::from(entry.place.bytes));
-                if self.feeding {
-                    space.feed.came(entry.key, entry.lsn);
-                    self.hungry.insert(entry.space);
-                }
-            }
+            space.undecodable = space.undecodable.saturating_add(1);
+            return;
         }
-        if let Some(place) = self.slots.get_mut(index(slot)) {
-            *place = Some(entry);
+        space.order.insert(number, moment, |number| entries.moment_of(number));
+        space.episodes = space.episodes.saturating_add(1);
+        space.bytes = space.bytes.saturating_add(u64::from(place.bytes));
+        self.episodes = self.episodes.saturating_add(1);
+        if self.feeding {
+            space.feed.came(key, lsn);
+            self.hungry.insert(owner);
         }
     }
 
@@ -416,18 +347,11 @@ impl Space {
     }
 }
 
-/// Without a secret: it only matters where two keys are equal, and nobody can make them so.
-fn id_hash(id: &str) -> u64 {
-    SipHasher13::new().hash(id.as_bytes())
-}
-
-fn entry_time(entry: &Entry) -> TimeKey {
-    let when = Instant { seconds: entry.when_seconds, nanos: entry.when_nanos };
-    time_key(entry.space, when, entry.lsn)
-}
-
-fn time_key(space: u32, when: Instant, lsn: u64) -> TimeKey {
-    TimeKey { space, seconds: when.seconds, nanos: when.nanos, lsn }
+/// Half of a hash without a secret: it only matters where two keys are equal, and nobody can make
+/// them so.
+fn id_hash(id: &str) -> u32 {
+    let hash = SipHasher13::new().hash(id.as_bytes());
+    u32::try_from(hash >> 32).unwrap_or(u32::MAX)
 }
 
 fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
@@ -445,7 +369,7 @@ fn index(number: u32) -> usize {
 mod tests {
     use super::*;
     use crate::record::Known;
-    use crate::storage::wal::frame::Codec;
+    use crate::storage::wal::frame::{Codec, Kind};
     use crate::storage::wal::knowledge::Knowledge as _;
 
     /// Two ids of one key cannot be found by trying, so this is the one place that has them.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::MAINTENANCE_EVERY;
 use crate::disk::Open;
-use crate::driver::{Shared, trim};
+use crate::driver::Shared;
 use crate::storage::wal::env::{is_full, remove_if_there};
-use crate::storage::wal::prealloc::{Filled, Filling, ZeroFill};
+use crate::storage::wal::prealloc::{Filled, Filling, Surplus, ZeroFill};
 use crate::storage::wal::segment::{BALLAST_NAME, SPARE_NAME};
 use crate::store::policy::spare_is_late;
 use crate::sync::atomic::Ordering;
@@ -78,9 +78,9 @@ impl Ahead {
         }
         let mut engine = self.shared.engine();
         self.spare_wanted = !engine.writer.has_spare();
-        let ends = std::mem::take(&mut engine.writer.trim);
+        let surplus = std::mem::take(&mut engine.writer.surplus);
         drop(engine);
-        trim(ends);
+        surplus.into_iter().for_each(Surplus::give_back);
     }
 
     /// One step towards the next spare. Says whether there is more to do.

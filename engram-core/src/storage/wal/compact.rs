@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::contents::Room;
 use super::env::{Env, remove_if_there};
 use super::footer::FooterBuilder;
 use super::frame::{Header, Kind};
@@ -254,7 +255,8 @@ impl Compaction {
             return Ok(Phase::Examine(at + 1));
         }
         let surveyed = self.surveyed(input)?;
-        let (facts, _) = scan(&self.env, &surveyed, false, &RecoveryProgress::default())?;
+        let (facts, _) =
+            scan(&self.env, &surveyed, false, &RecoveryProgress::default(), Room::default())?;
         let judgement = judge(&facts, surveyed.position);
         self.misplaced.insert(input.number, facts.misplaced.clone());
         let file = input.name.file_name();

@@ -8,8 +8,6 @@
 //! ([`super::plan`]).
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use std::collections::BTreeSet;
-
 use super::bytes::wide;
 use super::footer::{Footer, Listed};
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
@@ -35,8 +33,12 @@ pub(super) fn name_losses(facts: &SegmentFacts, position: Position, judgement: &
 }
 
 fn by_footer(facts: &SegmentFacts, footer: &Footer, damaged: &mut Vec<Loss>) {
-    let seen: BTreeSet<u64> = facts.frames.iter().map(|frame| frame.lsn).collect();
-    for listed in footer.frames.iter().filter(|listed| !seen.contains(&listed.lsn)) {
+    let mut frames = facts.frames.iter().map(|frame| frame.lsn).peekable();
+    for listed in &footer.frames {
+        while frames.next_if(|&lsn| lsn < listed.lsn).is_some() {}
+        if frames.peek() == Some(&listed.lsn) {
+            continue;
+        }
         let loss = run_at(damaged, listed.offset);
         push_lsn(&mut loss.lsns, listed.lsn);
         loss.entries = loss.entries.saturating_add(u64::from(listed.kind.is_change()));

@@ -1,4 +1,5 @@
-//! Zero-filled files, made ahead: the next segment (spare) and room for compaction (ballast).
+//! Zero-filled files, made ahead: the next segment (spare) and room for compaction (ballast); and
+//! room that is given back behind.
 //!
 //! A small sync is cheap only over blocks that were written before, so a spare is written full of
 //! zeros. Where syncs are large, all bytes would be written twice: then its room is reserved, not
@@ -8,8 +9,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::env::{Env, remove_if_there};
-use super::segment::{SPARE_NAME, TEMPORARY_SUFFIX};
+use super::env::{Env, is_full, remove_if_there};
+use super::segment::{BALLAST_NAME, SPARE_NAME, TEMPORARY_SUFFIX};
 use crate::disk::{File, Open, write_all_at};
 
 /// Most bytes written in one step: who syncs beside it waits for all that the drive has not written.
@@ -25,6 +26,27 @@ pub struct Spare {
     pub file: Arc<dyn File>,
     /// Its length.
     pub bytes: u64,
+}
+
+/// Room on the disk that nobody uses. Giving it back takes a while, so it is done when nobody waits;
+/// what a crash keeps, the next start gives back.
+#[derive(Debug)]
+pub enum Surplus {
+    /// What stands behind the last byte of a sealed segment, whose length is told.
+    End(Arc<dyn File>, u64),
+    /// A whole file that has lost its name.
+    Unnamed(Arc<dyn File>),
+}
+
+impl Surplus {
+    /// Gives it back.
+    pub fn give_back(self) {
+        if let Self::End(file, bytes) = self
+            && let Err(e) = file.set_len(bytes)
+        {
+            tracing::debug!(cause = %e, "a sealed segment keeps its unused end until the next start");
+        }
+    }
 }
 
 /// How a file full of zeros is made.
@@ -119,6 +141,33 @@ impl ZeroFill {
                 Filled::Done(spare) => return Ok(spare),
             }
         }
+    }
+}
+
+/// Makes a zero-filled file. On a full disk all that can be given back is, a smaller one will do,
+/// and the ballast gives way: a start must succeed there too, so that memories can be read and forgotten.
+///
+/// # Errors
+/// What the disk said.
+pub fn make_room(
+    env: &Env,
+    name: &str,
+    [wanted, least]: [u64; 2],
+    surplus: &mut Vec<Surplus>,
+) -> io::Result<Spare> {
+    let fill =
+        |bytes| ZeroFill::begin(env, name, bytes, Filling::Written).and_then(|fill| fill.run(env));
+    let mut made = fill(wanted);
+    if made.as_ref().is_err_and(is_full) && !surplus.is_empty() {
+        surplus.drain(..).for_each(Surplus::give_back);
+        made = fill(wanted);
+    }
+    match made.or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
+        Err(e) if is_full(&e) => {
+            remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME))?;
+            fill(least)
+        }
+        made => made,
     }
 }
 

@@ -18,16 +18,20 @@ use act::{footer_of, new_identity};
 pub(crate) use incidents::{damage_incident, log_incident};
 use incidents::{header_incident, missing_incident, tail_incident};
 
-use super::env::{Env, remove_if_there};
+use super::contents::{Contents, Fact, Room};
+use super::env::Env;
 use super::footer::FooterBuilder;
 use super::frame::{self, Codec, Header, Kind};
 use super::knowledge::{Knowledge, Place};
-use super::plan::{Judgement, Loss, LsnRange, SegmentFacts, gap_after, judge, push_lsn};
+use super::plan::{
+    FramePlace, Judgement, Loss, LsnRange, SegmentFacts, gap_after, judge, push_lsn,
+};
+use super::prealloc::Surplus;
 use super::quarantine::Quarantine;
 use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
 use super::segment::{FRAMES_START, HEADER_OFFSETS, Identity};
 use super::segments::Segments;
-use super::survey::{Contents, Survey, Surveyed, covers};
+use super::survey::{Survey, Surveyed, covers};
 use super::verdict::Seen;
 use super::writer::Writer;
 use crate::error::{Error, Result};
@@ -85,6 +89,8 @@ pub struct Recovery {
     report: RecoveryReport,
     judged: Vec<Judged>,
     last: Option<(Judged, Contents)>,
+    /// What whoever writes the log is to give back.
+    surplus: Vec<Surplus>,
     begun: Duration,
     undecodable: Vec<(Kind, u16, Vec<LsnRange>, String)>,
 }
@@ -123,6 +129,7 @@ impl Recovery {
             report,
             judged: Vec::new(),
             last: None,
+            surplus: Vec::new(),
             begun,
             undecodable: Vec::new(),
         })
@@ -151,7 +158,7 @@ impl Recovery {
         &self.survey
     }
 
-    /// Judges a scanned segment, and applies its frames.
+    /// Judges a scanned segment, and applies its frames. Gives its memory back, for the next scan.
     ///
     /// # Errors
     /// A gap behind it. Nothing was changed on disk.
@@ -161,7 +168,7 @@ impl Recovery {
         facts: SegmentFacts,
         mut contents: Contents,
         memory: &mut dyn Knowledge,
-    ) -> Result<()> {
+    ) -> Result<Room> {
         let judgement = judge(&facts, surveyed.position);
         if let Some(missing) = gap_after(&facts, &judgement, surveyed.position) {
             if !covers(&self.options.accepted, missing) && !self.options.dry {
@@ -186,11 +193,12 @@ impl Recovery {
         let judged = Judged { surveyed: surveyed.clone(), facts, judgement, number, reseal };
         if surveyed.position == super::plan::Position::Last {
             self.last = Some((judged, contents));
-            return Ok(());
+            return Ok(Room::default());
         }
         apply_all(memory, &contents, |fact| Some(place_of(number, fact.offset, fact.bytes)));
-        self.judged.push(slim(judged));
-        Ok(())
+        let (judged, frames) = slim(judged);
+        self.judged.push(judged);
+        Ok(Room::of(contents, frames))
     }
 
     /// What the device did not give must be within what was accepted.
@@ -217,6 +225,7 @@ impl Recovery {
         report.bytes_scanned += facts.file_bytes;
         report.stale += judgement.stale;
         let tail_start = judgement.tail_start.unwrap_or(u64::MAX);
+        let mut frames = facts.frames.iter().map(|frame| frame.lsn).peekable();
         for fact in contents.facts.iter().filter(|f| f.offset < tail_start) {
             if contents.known(fact).is_none() {
                 report.failed.undecodable += 1;
@@ -228,10 +237,11 @@ impl Recovery {
                     self.undecodable.len() - 1
                 });
                 push_lsn(&mut self.undecodable[at].2, fact.header.lsn);
-            } else if fact.header.kind.is_change()
-                && facts.frames.binary_search_by_key(&fact.header.lsn, |f| f.lsn).is_ok()
-            {
-                report.recovered += 1;
+            } else if fact.header.kind.is_change() {
+                // A lost forget that a footer or a header names is no frame.
+                let lsn = fact.header.lsn;
+                while frames.next_if(|&other| other < lsn).is_some() {}
+                report.recovered += u64::from(frames.peek() == Some(&lsn));
             }
         }
         for loss in &judgement.damaged {
@@ -270,7 +280,7 @@ impl Recovery {
         for segment in &mut judged {
             self.settle(segment).map_err(io("repair a segment of"))?;
         }
-        let writer = match self.last.take() {
+        let mut writer = match self.last.take() {
             None => self.begin_log(identity).map_err(io("begin a log in"))?,
             Some((last, contents)) => {
                 self.go_on(last, &contents, memory, identity).map_err(io("go on in"))?
@@ -278,10 +288,9 @@ impl Recovery {
         };
         self.report_undecodable();
         for name in std::mem::take(&mut self.survey.obsolete) {
-            let path = env.wal_path(&name.file_name());
-            remove_if_there(env.disk.as_ref(), &path)
-                .map_err(io("remove a replaced segment in"))?;
+            self.remove(&name.file_name()).map_err(io("remove a replaced segment in"))?;
         }
+        writer.surplus.append(&mut self.surplus);
         let report = self.finish_report();
         let Self { segments, quarantine, .. } = self;
         Ok(Recovered { writer, segments, quarantine, identity, report })
@@ -410,7 +419,7 @@ fn place_of(segment: u32, offset: u64, bytes: u64) -> Place {
 fn apply_all(
     memory: &mut dyn Knowledge,
     contents: &Contents,
-    mut place: impl FnMut(&super::survey::Fact) -> Option<Place>,
+    mut place: impl FnMut(&Fact) -> Option<Place>,
 ) {
     for fact in &contents.facts {
         if let Some(place) = place(fact) {
@@ -450,12 +459,12 @@ pub fn lost_header(kind: Kind, lsn: u64, key: u64) -> Header {
     }
 }
 
-/// What stays of a judged segment once its frames are applied: its lists of frames are long.
-fn slim(mut judged: Judged) -> Judged {
+/// What stays of a judged segment once its frames are applied, and its list of them, which is long.
+fn slim(mut judged: Judged) -> (Judged, Vec<FramePlace>) {
     let last = judged.facts.frames.last().copied();
-    judged.facts.frames = last.into_iter().collect();
+    let frames = std::mem::replace(&mut judged.facts.frames, last.into_iter().collect());
     if let Some((_, footer)) = &mut judged.facts.footer {
         footer.frames = Vec::new();
     }
-    judged
+    (judged, frames)
 }

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::contents::{Contents, Room};
 use super::env::Env;
-use super::footer::{Footer, digest_step};
+use super::footer::Footer;
 use super::frame::{HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::order::{self, Standing};
@@ -24,7 +25,7 @@ use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
 use crate::disk::{Entry, File, Open};
 use crate::error::{Error, Result};
-use crate::record::{self, Definition, Instant, Known, LegacyImported, Record};
+use crate::record;
 
 /// How far recovery is; any thread may look.
 #[derive(Debug, Default)]
@@ -289,124 +290,6 @@ fn common_identity(read: &[(SegmentName, Opened)]) -> Option<Identity> {
     counts.into_iter().find(|&(_, count)| count == most).map(|(identity, _)| identity)
 }
 
-/// What one frame says, without its contents.
-#[derive(Debug)]
-pub struct Fact {
-    /// Its header.
-    pub header: Header,
-    /// Where it begins.
-    pub offset: u64,
-    /// Its length, or that of the damage in its place.
-    pub bytes: u64,
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Text {
-    start: u32,
-    bytes: u16,
-}
-
-#[derive(Debug)]
-enum What {
-    Remember { space: Text, id: Text, when: Instant, dimension: u32 },
-    Forget { at: Option<Instant> },
-    SpaceDefined { space: Text, definition: Box<Definition> },
-    ForgetSpace { at: Option<Instant>, space: Text },
-    LegacyImported(Box<LegacyImported>),
-    Mark,
-    Unknown,
-}
-
-/// The frames of one segment, small enough to keep until they are applied.
-#[derive(Debug, Default)]
-pub struct Contents {
-    text: String,
-    last_space: Option<Text>,
-    /// Of all frames so far, as a footer has it.
-    digest: u32,
-    /// One a frame, in order of offset.
-    pub facts: Vec<Fact>,
-}
-
-impl Contents {
-    fn add(&mut self, header: Header, offset: u64, record: Option<&Record<'_>>) {
-        let what = match record.map(Record::known) {
-            None => What::Unknown,
-            Some(Known::Remember { space, id, when, dimension }) => {
-                let space = self.space(space);
-                What::Remember { space, id: self.text(id), when, dimension }
-            }
-            Some(Known::Forget { at }) => What::Forget { at },
-            Some(Known::SpaceDefined { space, definition }) => {
-                let definition = Box::new(definition.clone());
-                What::SpaceDefined { space: self.text(space), definition }
-            }
-            Some(Known::ForgetSpace { at, space }) => {
-                What::ForgetSpace { at, space: self.text(space) }
-            }
-            Some(Known::LegacyImported(file)) => What::LegacyImported(Box::new(file.clone())),
-            Some(Known::Mark) => What::Mark,
-        };
-        self.facts.push(Fact { header, offset, bytes: header.frame_bytes(), what });
-    }
-
-    /// Adds a `Forget` whose bytes were damaged, known by its key: it still forgets.
-    pub fn add_lost_forget(&mut self, header: Header, offset: u64, bytes: u64) {
-        let what = match header.kind {
-            Kind::FORGET => What::Forget { at: None },
-            _ => What::ForgetSpace { at: None, space: Text { start: 0, bytes: 0 } },
-        };
-        let at = self.facts.partition_point(|fact| fact.header.lsn < header.lsn);
-        self.facts.insert(at, Fact { header, offset, bytes, what });
-    }
-
-    fn text(&mut self, text: &str) -> Text {
-        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
-        self.text.push_str(text);
-        Text { start, bytes: u16::try_from(text.len()).unwrap_or(u16::MAX) }
-    }
-
-    fn space(&mut self, space: &str) -> Text {
-        if let Some(last) = self.last_space
-            && self.get(last) == space
-        {
-            return last;
-        }
-        let text = self.text(space);
-        self.last_space = Some(text);
-        text
-    }
-
-    fn get(&self, text: Text) -> &str {
-        let start = text.start as usize;
-        self.text.get(start..start + usize::from(text.bytes)).unwrap_or_default()
-    }
-
-    /// What a frame says; `None` where this version does not understand it.
-    #[must_use]
-    pub fn known<'a>(&'a self, fact: &'a Fact) -> Option<Known<'a>> {
-        match &fact.what {
-            What::Remember { space, id, when, dimension } => Some(Known::Remember {
-                space: self.get(*space),
-                id: self.get(*id),
-                when: *when,
-                dimension: *dimension,
-            }),
-            What::Forget { at } => Some(Known::Forget { at: *at }),
-            What::SpaceDefined { space, definition } => {
-                Some(Known::SpaceDefined { space: self.get(*space), definition })
-            }
-            What::ForgetSpace { at, space } => {
-                Some(Known::ForgetSpace { at: *at, space: self.get(*space) })
-            }
-            What::LegacyImported(file) => Some(Known::LegacyImported(file)),
-            What::Mark => Some(Known::Mark),
-            What::Unknown => None,
-        }
-    }
-}
-
 /// Reads one segment. What it sees goes into `facts`, what the frames say into `contents`.
 ///
 /// # Errors
@@ -416,8 +299,10 @@ pub fn scan(
     segment: &Surveyed,
     tolerant: bool,
     progress: &RecoveryProgress,
+    room: Room,
 ) -> Result<(SegmentFacts, Contents)> {
-    let (facts, contents, strays) = scan_without(env, segment, tolerant, progress, Vec::new())?;
+    let scanned = scan_without(env, segment, tolerant, progress, Vec::new(), room);
+    let (facts, contents, strays) = scanned?;
     let footer = facts.footer.as_ref().map(|(offset, _)| *offset);
     let early = footer.filter(|_| ends_in_another_footer(&facts, segment));
     if strays.is_empty() && early.is_none() {
@@ -436,7 +321,8 @@ pub fn scan(
     }
     misplaced.extend(early);
     misplaced.sort_unstable();
-    let again = scan_without(env, segment, tolerant, progress, misplaced.clone());
+    let room = Room::of(contents, facts.frames);
+    let again = scan_without(env, segment, tolerant, progress, misplaced.clone(), room);
     again.map(|(facts, contents, _)| (SegmentFacts { misplaced, ..facts }, contents))
 }
 
@@ -467,7 +353,9 @@ fn scan_without(
     tolerant: bool,
     progress: &RecoveryProgress,
     misplaced: Vec<u64>,
+    room: Room,
 ) -> Result<(SegmentFacts, Contents, Vec<Standing>)> {
+    let Room { mut contents, frames } = room;
     let mut strays = Vec::new();
     let header = segment.header.header;
     let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
@@ -479,14 +367,13 @@ fn scan_without(
         header,
         file_bytes: segment.file_bytes,
         odd: Vec::new(),
-        frames: Vec::new(),
+        frames,
         footer: None,
         sealed_end: 0,
         synced: header.synced.max(header.start.saturating_sub(1)),
         unreadable: Vec::new(),
         misplaced: Vec::new(),
     };
-    let mut contents = Contents::default();
     let mut reported = 0;
     loop {
         let item = match reader.next_span() {
@@ -570,7 +457,6 @@ fn add_frame(
         }
         return;
     }
-    contents.digest = digest_step(contents.digest, &frame);
     let record = record::decode(&frame, payload);
     if record.is_none() {
         let seen = Seen::Frame { decodable: false };

@@ -17,7 +17,7 @@ use super::footer::{Checkpoint, FooterBuilder};
 use super::frame::{self, Codec, HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::knowledge::Place;
-use super::prealloc::{Filling, Spare, ZeroFill, next_segment_bytes, urgent_spare_name};
+use super::prealloc::{Filling, Spare, Surplus, ZeroFill, next_segment_bytes, urgent_spare_name};
 use super::segment::{FRAMES_START, Identity, SegmentHeader, SegmentName};
 use super::segments::{Segment, Segments};
 use crate::disk::{File, write_all_at, write_all_blocks_at};
@@ -104,9 +104,8 @@ pub struct Writer {
     /// The active segment has its footer, and the next one could not get its name yet.
     sealed: bool,
     poisoned: Option<String>,
-    /// Files whose unused end can be given back; or all of it, where no length is said: another one
-    /// has taken the file's name, and closing it gives its blocks back, which takes a while.
-    pub trim: Vec<(Arc<dyn File>, Option<u64>)>,
+    /// What can be given back.
+    pub surplus: Vec<Surplus>,
 }
 
 impl Writer {
@@ -142,7 +141,7 @@ impl Writer {
             full: false,
             sealed: false,
             poisoned: None,
-            trim: Vec::new(),
+            surplus: Vec::new(),
         }
     }
 
@@ -532,7 +531,7 @@ impl Writer {
             segment.bytes = bytes;
             segment.file_bytes = bytes;
         });
-        self.trim.push((file, Some(bytes)));
+        self.surplus.push(Surplus::End(file, bytes));
         Ok(())
     }
 

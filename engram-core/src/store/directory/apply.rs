@@ -49,29 +49,27 @@ impl Directory {
             space,
             place,
             copies: 1,
-            undecodable: understood.is_none().then_some((header.kind, header.schema)),
+            unknown_schema: understood.is_none().then_some(header.schema),
         };
         entry.copies =
             entry.copies.saturating_add(self.orphans.remove(&key).unwrap_or_default().copies);
         let mut replaced = false;
-        if let Some(&slot) = self.by_key.get(&key) {
-            if self.slot(slot).is_some_and(|old| old.lsn >= lsn) {
+        if let Some(number) = self.entries.number_of(key) {
+            if let Some(old) = self.entries.get_mut(number).filter(|old| old.lsn >= lsn) {
+                old.copies = old.copies.saturating_add(u32::from(old.lsn != lsn));
                 self.kill(place, None);
-                if let Some(Some(old)) = self.slots.get_mut(index(slot)) {
-                    old.copies = old.copies.saturating_add(u32::from(old.lsn != lsn));
-                }
                 return Applied::default();
             }
-            if let Some(old) = self.take_slot(slot, entry.undecodable.is_none()) {
-                replaced = old.undecodable.is_none();
+            if let Some(old) = self.take(number, understood.is_some()) {
+                replaced = old.undecodable().is_none();
                 entry.copies = entry.copies.saturating_add(old.copies);
                 // What an undecodable frame means for the older one is not known: keep both.
-                if entry.undecodable.is_none() {
+                if understood.is_some() {
                     self.kill(old.place, None);
                 }
             }
         }
-        self.put_slot(entry);
+        self.put(entry);
         Applied { replaced, forgotten: 0 }
     }
 
@@ -95,13 +93,12 @@ impl Directory {
             self.older_versions_forgotten(since);
         }
         let mut forgotten = 0;
-        if let Some(&slot) = self.by_key.get(&header.key)
-            && self.slot(slot).is_some_and(|entry| entry.lsn < header.lsn)
-            && let Some(entry) = self.take_slot(slot, false)
+        if let Some(number) = self.entries.number_of(header.key)
+            && self.entries.get(number).is_some_and(|entry| entry.lsn < header.lsn)
+            && let Some(entry) = self.take(number, false)
         {
-            self.by_key.remove(&header.key);
             older = older.saturating_add(entry.copies);
-            forgotten = u64::from(entry.undecodable.is_none());
+            forgotten = u64::from(entry.undecodable().is_none());
             self.kill(entry.place, since);
             if entry.copies > 1 {
                 self.older_versions_forgotten(since);
@@ -134,19 +131,15 @@ impl Directory {
         if let Some(floor) = old_floor.filter(|floor| floor.needed) {
             self.kill(floor.place, None);
         }
-        let slots: Vec<u32> = self
-            .by_key
-            .values()
-            .copied()
-            .filter(|&slot| {
-                self.slot(slot).is_some_and(|e| e.space == number && e.lsn < header.lsn)
-            })
+        let covered = self.entries.iter();
+        let covered: Vec<u32> = covered
+            .filter(|(_, entry)| entry.space == number && entry.lsn < header.lsn)
+            .map(|(number, _)| number)
             .collect();
         let mut forgotten = 0u64;
-        for slot in slots {
-            if let Some(entry) = self.take_slot(slot, false) {
-                self.by_key.remove(&entry.key);
-                forgotten = forgotten.saturating_add(u64::from(entry.undecodable.is_none()));
+        for number in covered {
+            if let Some(entry) = self.take(number, false) {
+                forgotten = forgotten.saturating_add(u64::from(entry.undecodable().is_none()));
                 self.kill(entry.place, since);
             }
         }

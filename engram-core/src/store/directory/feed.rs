@@ -67,9 +67,10 @@ impl Directory {
         for space in &mut self.spaces {
             space.feed.came.reserve_exact(usize::try_from(space.episodes).unwrap_or(0));
         }
-        for entry in self.slots.iter().flatten().filter(|entry| entry.undecodable.is_none()) {
+        let understood = self.entries.iter().filter(|(_, entry)| entry.undecodable().is_none());
+        for (_, entry) in understood {
             if let Some(space) = self.spaces.get_mut(index(entry.space)) {
-                space.feed.came(entry.key, entry.lsn);
+                space.feed.came(entry.key(), entry.lsn);
                 self.hungry.insert(entry.space);
             }
         }

@@ -76,7 +76,9 @@ impl Knowledge for Directory {
         match header.kind {
             Kind::REMEMBER => match self.get(header.key) {
                 Some(entry) if entry.lsn == header.lsn => Fate::Live,
-                Some(entry) if entry.lsn > header.lsn && entry.undecodable.is_some() => Fate::Live,
+                Some(entry) if entry.lsn > header.lsn && entry.undecodable().is_some() => {
+                    Fate::Live
+                }
                 Some(entry) if entry.lsn > header.lsn => {
                     Fate::Dead(Reason::SupersededBy(entry.lsn))
                 }
@@ -153,10 +155,10 @@ impl Knowledge for Directory {
     }
 
     fn moved(&mut self, header: &Header, to: Place) {
-        let slot = self.by_key.get(&header.key).copied();
+        let number = self.entries.number_of(header.key);
         let from = match header.kind {
-            Kind::REMEMBER => slot
-                .and_then(|slot| self.slots.get_mut(index(slot))?.as_mut())
+            Kind::REMEMBER => number
+                .and_then(|number| self.entries.get_mut(number))
                 .filter(|entry| entry.lsn == header.lsn)
                 .map(|entry| &mut entry.place),
             Kind::FORGET => self
@@ -195,16 +197,11 @@ impl Knowledge for Directory {
         if !sweep {
             return Vec::new();
         }
-        let lost: Vec<u32> = self
-            .by_key
-            .values()
-            .copied()
-            .filter(|&slot| self.slot(slot).is_some_and(|e| e.place.segment == segment))
-            .collect();
+        let lost = self.entries.iter().filter(|(_, entry)| entry.place.segment == segment);
+        let lost: Vec<u32> = lost.map(|(number, _)| number).collect();
         let mut lsns = Vec::new();
-        for slot in lost {
-            if let Some(entry) = self.take_slot(slot, false) {
-                self.by_key.remove(&entry.key);
+        for number in lost {
+            if let Some(entry) = self.take(number, false) {
                 if entry.copies > 1 {
                     let copies = entry.copies.saturating_sub(1);
                     self.orphans.insert(entry.key, Orphans { copies, space: entry.space });
@@ -229,8 +226,8 @@ impl Knowledge for Directory {
 impl Directory {
     /// A frame of a key that no tombstone counts has left the log.
     fn drop_copy(&mut self, key: u64) {
-        if let Some(&slot) = self.by_key.get(&key)
-            && let Some(Some(entry)) = self.slots.get_mut(index(slot))
+        if let Some(number) = self.entries.number_of(key)
+            && let Some(entry) = self.entries.get_mut(number)
         {
             entry.copies = entry.copies.saturating_sub(1);
         } else if let Some(orphans) = self.orphans.get_mut(&key) {

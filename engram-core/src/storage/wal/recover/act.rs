@@ -10,23 +10,24 @@ use std::sync::Arc;
 use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, read_up_to, write_all_at};
-use crate::storage::wal::env::{Env, is_full, remove_if_there};
+use crate::storage::wal::contents::{Contents, Fact};
+use crate::storage::wal::env::{Env, remove_if_there};
 use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
 use crate::storage::wal::plan::{Continue, Cut, Judgement, Loss, LsnRange, Position, go_on};
-use crate::storage::wal::prealloc::{Filling, Spare, ZeroFill, next_segment_bytes};
+use crate::storage::wal::prealloc::{self, Surplus, next_segment_bytes};
 use crate::storage::wal::quarantine::Keep;
 use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
-    BALLAST_NAME, FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, LSN_MAX,
-    SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
+    FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, LSN_MAX, SegmentHeader, SegmentName,
+    TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
-use crate::storage::wal::survey::{Contents, Fact, Surveyed};
+use crate::storage::wal::survey::Surveyed;
 use crate::storage::wal::writer::{Active, Writer, active_segment};
 
 /// The generation of a declared loss: above any that rewriting reaches, so that a lost file that
@@ -36,12 +37,15 @@ const ACCEPTED_LOSS_GENERATION: u64 = 1 << 40;
 /// Zeros that a start writes for its new segment, at most: nobody is served meanwhile.
 const FIRST_BYTES_MAX: u64 = 8 << 20;
 
+/// Files that are held open to give their room back later, at most: descriptors are bounded.
+const SURPLUS_MAX: usize = 16;
+
 impl Recovery {
     pub(super) fn remove_leftovers(&mut self) -> io::Result<()> {
-        let disk = self.env.disk.as_ref();
         for name in std::mem::take(&mut self.survey.temporary) {
-            remove_if_there(disk, &self.env.wal_path(&name))?;
+            self.remove(&name)?;
         }
+        let disk = self.env.disk.as_ref();
         for name in std::mem::take(&mut self.survey.returned) {
             let file = name.file_name();
             let item = QuarantineItem {
@@ -61,6 +65,26 @@ impl Recovery {
             self.quarantine.take_file(&path, &file, &item, salt)?;
         }
         Ok(())
+    }
+
+    /// Removes a file of the log; its blocks are given back later.
+    pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
+        let path = self.env.wal_path(name);
+        let file = self.env.disk.open(&path, Open::Read);
+        remove_if_there(self.env.disk.as_ref(), &path)?;
+        if let Ok(file) = file {
+            self.give_back(Surplus::Unnamed(file));
+        }
+        Ok(())
+    }
+
+    /// Gives room back once somebody is served.
+    fn give_back(&mut self, surplus: Surplus) {
+        if self.surplus.len() < SURPLUS_MAX {
+            self.surplus.push(surplus);
+        } else {
+            surplus.give_back();
+        }
     }
 
     /// Writes an empty segment over each gap that an operator accepted, so that it is declared.
@@ -118,7 +142,8 @@ impl Recovery {
         if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
             // A crash came before its unused end was given back.
             let path = self.env.wal_path(&judged.facts.name.file_name());
-            self.env.disk.open(&path, Open::Write)?.set_len(sealed_end)?;
+            let file = self.env.disk.open(&path, Open::Write)?;
+            self.give_back(Surplus::End(file, sealed_end));
             judged.facts.file_bytes = sealed_end;
         }
         if let Some((footer, at)) = judged.reseal.take().filter(|_| !keep) {
@@ -333,7 +358,7 @@ impl Recovery {
             read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
             new.frames.push((fact.header, payload));
         }
-        let mut writer = self.new_segment(identity, &new)?;
+        let writer = self.new_segment(identity, &new)?;
         let moved_to = writer.active_number();
         let mut at = FRAMES_START;
         apply_all(memory, contents, |fact| {
@@ -349,7 +374,7 @@ impl Recovery {
         });
         if replaces {
             // Nobody needs to wait until its blocks are given back.
-            writer.trim.push((last.surveyed.file, None));
+            self.give_back(Surplus::Unnamed(last.surveyed.file));
             return Ok(writer);
         }
         last.judgement.end = cut.start - 1;
@@ -465,7 +490,7 @@ impl Recovery {
 
     /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
     fn seal(
-        &self,
+        &mut self,
         surveyed: &Surveyed,
         footer: &FooterBuilder,
         at: u64,
@@ -476,8 +501,8 @@ impl Recovery {
         let footer = footer.finish(surveyed.header.header.salt, end, end);
         write_all_at(file.as_ref(), &footer, at)?;
         let bytes = at + footer.len() as u64;
-        file.set_len(bytes)?;
         file.sync()?;
+        self.give_back(Surplus::End(file, bytes));
         Ok(bytes)
     }
 
@@ -513,7 +538,8 @@ impl Recovery {
         let least = (offset + footer.bytes_with_one_more()).next_multiple_of(min);
         let name = SegmentName { start: new.start, rewritten: None }.file_name();
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
-        let spare = make_room(env, &temporary, [wanted.max(least), least])?;
+        let spare =
+            prealloc::make_room(env, &temporary, [wanted.max(least), least], &mut self.surplus)?;
         let capacity = spare.bytes;
         write_all_at(spare.file.as_ref(), &bytes, 0)?;
         spare.file.sync()?;
@@ -550,18 +576,4 @@ pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> Fo
         footer.add(fact.offset, &fact.header);
     }
     footer
-}
-
-/// Makes a zero-filled file. On a full disk a smaller one will do, and the ballast gives way: a
-/// start must succeed there too, so that memories can be read and forgotten.
-fn make_room(env: &Env, name: &str, [wanted, least]: [u64; 2]) -> io::Result<Spare> {
-    let fill =
-        |bytes| ZeroFill::begin(env, name, bytes, Filling::Written).and_then(|fill| fill.run(env));
-    match fill(wanted).or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
-        Err(e) if is_full(&e) => {
-            remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME))?;
-            fill(least)
-        }
-        made => made,
-    }
 }

@@ -166,7 +166,7 @@ pub(crate) struct Shared {
     orders: Mutex<Orders>,
     maintain: Condvar,
     maintenance_armed: AtomicBool,
-    /// The writer has no next segment, or ends of sealed ones to be given back.
+    /// The writer has no next segment, or something to give back.
     writer_needs: AtomicBool,
     /// Compaction runs, and garbage comes faster than it goes.
     behind: AtomicBool,

@@ -40,6 +40,25 @@ fn first_batch_and_a_torn_write() -> Image {
     image
 }
 
+/// A start removes the spare of the process that died. Its room was held until somebody was served, and
+/// on a full disk the quarantine did without.
+#[test]
+fn what_a_start_removes_makes_room_for_what_it_keeps() {
+    let mut image = first_batch_and_a_torn_write();
+    image.insert(wal("spare"), vec![0; 4 << 20]);
+    let disk = MemDisk::of(&image);
+    disk.set_capacity(Some(disk.used()));
+    let store = open(&disk);
+    let incidents = store.recovery_report().incidents.clone();
+    assert_eq!(incidents.len(), 1, "{incidents:?}");
+    assert_eq!(incidents[0].verdict, IncidentKind::Tail);
+    assert!(incidents[0].quarantined_as.is_some(), "{incidents:?}");
+    drop(store);
+    let store = open(&disk);
+    assert!(store.recovery_report().incidents.is_empty());
+    assert_eq!(contents(&store).len(), 1);
+}
+
 #[test]
 fn a_tail_that_cannot_be_kept_stays_even_where_nothing_else_of_its_segment_does() {
     let image = first_batch_and_a_torn_write();

@@ -24,6 +24,8 @@ const LIMIT_READY: &str = "limit, all writers a sync";
 const LIMIT_REACHED: &str = "limit, Engram's batch";
 /// The same past the page cache, which is how Engram writes.
 const LIMIT_DIRECT: &str = "limit, Engram's batch, direct";
+/// That of a log that grows: zeros are written ahead as well.
+const LIMIT_GROWING: &str = "limit, Engram's batch, growing";
 const ENGRAM: &str = "engram";
 /// What Engram is compared with: durable logs and stores. The bare append is no store.
 const PEERS: [&str; 6] = ["sqlite", "redb", "fjall", "raft-engine", "okaywal", "rocksdb"];
@@ -96,8 +98,12 @@ impl Field {
                     push(LIMIT, limit_slice(&mut self.limit, 1, slice)?);
                     push(LIMIT_REACHED, limit_slice(&mut self.limit, whole(reached), slice)?);
                     push(LIMIT_READY, limit_slice(&mut self.limit, writers, slice)?);
-                    if let Some(observed) = direct_slice(&mut self.limit, whole(reached), slice)? {
-                        push(LIMIT_DIRECT, observed);
+                    for (name, grows) in [(LIMIT_DIRECT, false), (LIMIT_GROWING, true)] {
+                        let batch = whole(reached);
+                        if let Some(observed) = direct_slice(&mut self.limit, batch, grows, slice)?
+                        {
+                            push(name, observed);
+                        }
                     }
                 }
             }
@@ -147,10 +153,11 @@ fn limit_slice(limit: &mut engines::Written, batch: usize, slice: Duration) -> O
 fn direct_slice(
     limit: &mut engines::Written,
     batch: usize,
+    grows: bool,
     slice: Duration,
 ) -> Outcome<Option<Slice>> {
     let mut latencies = Vec::new();
-    let rate = limit.slice_direct(batch, slice, &mut latencies)?;
+    let rate = limit.slice_direct(batch, grows, slice, &mut latencies)?;
     let batch = Some(crate::stats::float(batch));
     Ok(rate.map(|rate| Slice { rate, latencies, batch, debt: 0.0 }))
 }
@@ -184,9 +191,11 @@ fn judge(matrix: &Matrix, report: &mut Report) {
         if let Some(spread) = matrix.ratio(&point, ENGRAM, limit) {
             report.add(PART, format!("{at}: engram / {limit}"), ratio, Some(spread), to_limit);
         }
-        if let Some(spread) = matrix.ratio(&point, ENGRAM, LIMIT_DIRECT) {
-            let what = format!("{at}: engram / {LIMIT_DIRECT}");
-            report.add(PART, what, ratio, Some(spread), Target::None);
+        for limit in [LIMIT_DIRECT, LIMIT_GROWING] {
+            if let Some(spread) = matrix.ratio(&point, ENGRAM, limit) {
+                let what = format!("{at}: engram / {limit}");
+                report.add(PART, what, ratio, Some(spread), Target::None);
+            }
         }
         let best = matrix.best(&point, &PEERS);
         let to = best.and_then(|best| Some((best, matrix.ratio(&point, ENGRAM, best)?)));

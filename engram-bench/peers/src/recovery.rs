@@ -64,7 +64,7 @@ impl Starts {
 /// Measures.
 pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let mut report = Report::default();
-    let sizes: &[u64] = if plan.quick { &[100] } else { &[10, 100, 700, 2000] };
+    let sizes: &[u64] = if plan.quick { &[100] } else { &[10, 100, 700, 2000, 8000] };
     for megabytes in sizes {
         let mut all = Vec::new();
         let mut masters = Vec::new();

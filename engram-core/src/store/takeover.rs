@@ -22,6 +22,7 @@ use crate::record::{self, Keys, LegacyImported};
 use crate::storage::legacy;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::frame;
+use crate::storage::wal::prealloc::Surplus;
 use crate::storage::wal::quarantine::{Quarantine, incident_id};
 use crate::storage::wal::report::{
     Incident, IncidentKind, LegacyReport, QuarantineItem, RecoveryReport,
@@ -89,6 +90,8 @@ pub(super) fn take_over(
     if files.is_empty() {
         return Ok(directory);
     }
+    // What comes may need all the room that there is.
+    std::mem::take(&mut writer.surplus).into_iter().for_each(Surplus::give_back);
     let memory = Memory::new(directory);
     let mut takeover = Takeover {
         env,

@@ -94,6 +94,8 @@ struct Inode {
     synced_len: usize,
     /// Sectors below `synced_len` that changed since the last sync, as they were then.
     undo: BTreeMap<usize, Vec<u8>>,
+    /// Shared with whoever has it open.
+    open: Arc<()>,
 }
 
 impl Inode {
@@ -207,7 +209,13 @@ struct State {
 
 impl State {
     fn used(&self) -> u64 {
-        self.names.values().map(|&inode| self.inodes[inode].bytes.len() as u64).sum()
+        // A file without a name takes its room until it is closed.
+        let named: BTreeSet<usize> = self.names.values().copied().collect();
+        let there = |(number, inode): &(usize, &Inode)| {
+            named.contains(number) || Arc::strong_count(&inode.open) > 1
+        };
+        let there = self.inodes.iter().enumerate().filter(there);
+        there.map(|(_, inode)| inode.bytes.len() as u64).sum()
     }
 
     fn change(&mut self, change: NameChange) {
@@ -253,7 +261,7 @@ impl MemDisk {
             let mut state = disk.state();
             for (path, bytes) in image {
                 let inode =
-                    Inode { bytes: bytes.clone(), synced_len: bytes.len(), undo: BTreeMap::new() };
+                    Inode { bytes: bytes.clone(), synced_len: bytes.len(), ..Inode::default() };
                 state.inodes.push(inode);
                 let number = state.inodes.len() - 1;
                 state.names.insert(path.clone(), number);
@@ -434,9 +442,10 @@ impl Disk for MemDisk {
             }
             (None, _) => return Err(io::ErrorKind::NotFound.into()),
         };
+        let open = Arc::clone(&state.inodes[inode].open);
         drop(state);
         let (core, path) = (Arc::clone(&self.core), path.to_owned());
-        Ok(Arc::new(MemFile { core, inode, path, writable: how != Open::Read }))
+        Ok(Arc::new(MemFile { core, inode, path, writable: how != Open::Read, _open: open }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -545,6 +554,7 @@ struct MemFile {
     inode: usize,
     path: PathBuf,
     writable: bool,
+    _open: Arc<()>,
 }
 
 impl fmt::Debug for MemFile {

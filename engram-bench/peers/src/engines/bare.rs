@@ -29,6 +29,9 @@ pub(crate) struct Written {
 /// What a direct write consists of.
 const BLOCK_BYTES: u64 = 4096;
 
+/// Zeros that are written ahead at once.
+const AHEAD_BYTES: u64 = 256 << 10;
+
 /// The prepared file's size: many times the largest batch.
 const FILE_BYTES: u64 = 256 << 20;
 
@@ -74,14 +77,21 @@ impl Written {
     }
 
     /// [`Written::slice`] past the page cache: whole blocks, the one in which the last batch ended once
-    /// more. `None` where that cannot be.
+    /// more. `None` where that cannot be. Where the file `grows`, as many zeros are written ahead as
+    /// records are, in large pieces: what a log has to do that cannot write over what is there.
     pub(crate) fn slice_direct(
         &mut self,
         batch: usize,
+        grows: bool,
         slice: Duration,
         latencies: &mut Vec<f64>,
     ) -> Outcome<Option<f64>> {
         let Some(direct) = &self.direct else { return Ok(None) };
+        let zeros = vec![0; usize::try_from(AHEAD_BYTES + BLOCK_BYTES)?];
+        let skew = zeros.as_ptr().align_offset(usize::try_from(BLOCK_BYTES)?);
+        let zeros = zeros.get(skew..).unwrap_or_default();
+        let zeros = zeros.get(..usize::try_from(AHEAD_BYTES)?).unwrap_or_default();
+        let mut owed = 0;
         let bytes = (self.record.len() * batch.max(1)) as u64;
         let room = bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
         let block = usize::try_from(BLOCK_BYTES)?;
@@ -99,6 +109,12 @@ impl Written {
             let end = (self.offset + bytes).next_multiple_of(BLOCK_BYTES);
             let blocks = aligned.get(..usize::try_from(end - first)?).unwrap_or_default();
             direct.write_all_at(blocks, first)?;
+            owed += if grows { bytes } else { 0 };
+            while owed >= AHEAD_BYTES {
+                let ahead = (first + FILE_BYTES / 2) % FILE_BYTES;
+                direct.write_all_at(zeros, ahead / AHEAD_BYTES * AHEAD_BYTES)?;
+                owed -= AHEAD_BYTES;
+            }
             direct.sync_data()?;
             self.offset += bytes;
             records += batch.max(1);

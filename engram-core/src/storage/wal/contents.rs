@@ -3,23 +3,47 @@
 //! Deliberately absent: where it comes from, and what it means to anybody.
 
 use super::footer::digest_step;
-use super::frame::{Header, Kind};
+use super::frame::{Codec, HEADER_BYTES_U64, Header, Kind};
 use super::plan::FramePlace;
 use crate::record::{Definition, Instant, Known, LegacyImported, Record};
 
-/// What one frame says, without its contents.
+/// What one frame says, without its contents. Millions of them are in memory at a start.
 #[derive(Debug)]
 pub struct Fact {
-    /// Its header.
-    pub header: Header,
-    /// Where it begins.
-    pub offset: u64,
-    /// Its length, or that of the damage in its place.
-    pub bytes: u64,
+    /// Its LSN.
+    pub lsn: u64,
+    /// Its H.
+    synced: u64,
+    key: u64,
     what: What,
+    /// Number of its space among those of [`Contents`].
+    space: u32,
+    offset: u32,
+    bytes: u32,
+    payload_crc: u32,
+    reserved: [u8; 4],
+    /// Its payload's schema.
+    pub schema: u16,
+    /// What it holds.
+    pub kind: Kind,
+    codec: Codec,
 }
 
-#[derive(Debug, Clone, Copy)]
+impl Fact {
+    /// Where it begins.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset.into()
+    }
+
+    /// Its length, or that of the damage in its place.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.into()
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
 struct Text {
     start: u32,
     bytes: u16,
@@ -27,20 +51,38 @@ struct Text {
 
 #[derive(Debug)]
 enum What {
-    Remember { space: Text, id: Text, when: Instant, dimension: u32 },
-    Forget { at: Option<Instant> },
-    SpaceDefined { space: Text, definition: Box<Definition> },
-    ForgetSpace { at: Option<Instant>, space: Text },
+    /// Two fields stand for the id's [`Text`], which would take more alone.
+    Remember {
+        seconds: i64,
+        nanos: u32,
+        dimension: u32,
+        id_start: u32,
+        id_bytes: u16,
+    },
+    Forget(Option<Box<Instant>>),
+    SpaceDefined(Box<Definition>),
+    ForgetSpace(Option<Box<Instant>>),
     LegacyImported(Box<LegacyImported>),
     Mark,
     Unknown,
 }
 
+/// A space that frames are of.
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    key: u64,
+    /// Its name, where a frame told it.
+    name: Option<Text>,
+}
+
 /// The frames of one segment, small enough to keep until they are applied.
 #[derive(Debug, Default)]
 pub struct Contents {
+    /// The salt of the segment.
+    salt: u64,
     text: String,
-    last_space: Option<Text>,
+    /// The spaces, one after the other as frames of another one came; some stand here more than once.
+    spaces: Vec<Space>,
     /// Of all frames so far, as a footer has it.
     pub digest: u32,
     /// One a frame, in order of offset.
@@ -50,35 +92,67 @@ pub struct Contents {
 impl Contents {
     /// Adds a frame, and what it says where this version understands it.
     pub fn add(&mut self, header: Header, offset: u64, record: Option<&Record<'_>>) {
+        let mut name = None;
         let what = match record.map(Record::known) {
             None => What::Unknown,
             Some(Known::Remember { space, id, when, dimension }) => {
-                let space = self.space(space);
-                What::Remember { space, id: self.text(id), when, dimension }
+                name = Some(space);
+                let Text { start: id_start, bytes: id_bytes } = self.text(id);
+                let Instant { seconds, nanos } = when;
+                What::Remember { seconds, nanos, dimension, id_start, id_bytes }
             }
-            Some(Known::Forget { at }) => What::Forget { at },
+            Some(Known::Forget { at }) => What::Forget(at.map(Box::new)),
             Some(Known::SpaceDefined { space, definition }) => {
-                let definition = Box::new(definition.clone());
-                What::SpaceDefined { space: self.text(space), definition }
+                name = Some(space);
+                What::SpaceDefined(Box::new(definition.clone()))
             }
             Some(Known::ForgetSpace { at, space }) => {
-                What::ForgetSpace { at, space: self.text(space) }
+                name = Some(space);
+                What::ForgetSpace(at.map(Box::new))
             }
             Some(Known::LegacyImported(file)) => What::LegacyImported(Box::new(file.clone())),
             Some(Known::Mark) => What::Mark,
         };
         self.digest = digest_step(self.digest, &header);
-        self.facts.push(Fact { header, offset, bytes: header.frame_bytes(), what });
+        self.salt = header.salt;
+        let fact = self.fact(header, offset, header.frame_bytes(), name, what);
+        self.facts.push(fact);
     }
 
     /// Adds a `Forget` whose bytes were damaged, known by its key: it still forgets.
     pub fn add_lost_forget(&mut self, header: Header, offset: u64, bytes: u64) {
         let what = match header.kind {
-            Kind::FORGET => What::Forget { at: None },
-            _ => What::ForgetSpace { at: None, space: Text { start: 0, bytes: 0 } },
+            Kind::FORGET => What::Forget(None),
+            _ => What::ForgetSpace(None),
         };
-        let at = self.facts.partition_point(|fact| fact.header.lsn < header.lsn);
-        self.facts.insert(at, Fact { header, offset, bytes, what });
+        let at = self.facts.partition_point(|fact| fact.lsn < header.lsn);
+        let fact = self.fact(header, offset, bytes, None, what);
+        self.facts.insert(at, fact);
+    }
+
+    fn fact(
+        &mut self,
+        header: Header,
+        offset: u64,
+        bytes: u64,
+        name: Option<&str>,
+        what: What,
+    ) -> Fact {
+        let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Fact {
+            lsn: header.lsn,
+            synced: header.synced,
+            key: header.key,
+            what,
+            space: self.space(header.space_key, name),
+            offset: narrow(offset),
+            bytes: narrow(bytes),
+            payload_crc: header.payload_crc,
+            reserved: header.reserved,
+            schema: header.schema,
+            kind: header.kind,
+            codec: header.codec,
+        }
     }
 
     fn text(&mut self, text: &str) -> Text {
@@ -87,15 +161,16 @@ impl Contents {
         Text { start, bytes: u16::try_from(text.len()).unwrap_or(u16::MAX) }
     }
 
-    fn space(&mut self, space: &str) -> Text {
-        if let Some(last) = self.last_space
-            && self.get(last) == space
-        {
-            return last;
+    fn space(&mut self, key: u64, name: Option<&str>) -> u32 {
+        let is_it = |last: &Space| {
+            let told = last.name.map(|text| self.get(text));
+            last.key == key && (name.is_none() || name == told)
+        };
+        if !self.spaces.last().is_some_and(is_it) {
+            let name = name.map(|name| self.text(name));
+            self.spaces.push(Space { key, name });
         }
-        let text = self.text(space);
-        self.last_space = Some(text);
-        text
+        u32::try_from(self.spaces.len() - 1).unwrap_or(u32::MAX)
     }
 
     fn get(&self, text: Text) -> &str {
@@ -103,22 +178,52 @@ impl Contents {
         self.text.get(start..start + usize::from(text.bytes)).unwrap_or_default()
     }
 
+    fn space_of(&self, fact: &Fact) -> Option<&Space> {
+        self.spaces.get(fact.space as usize)
+    }
+
+    /// A frame's header.
+    #[must_use]
+    pub fn header(&self, fact: &Fact) -> Header {
+        let has_payload = fact.codec != Codec::KEY_ONLY;
+        let bytes = fact.bytes().saturating_sub(HEADER_BYTES_U64);
+        Header {
+            length: u32::try_from(bytes).ok().filter(|_| has_payload).unwrap_or(0),
+            kind: fact.kind,
+            codec: fact.codec,
+            schema: fact.schema,
+            lsn: fact.lsn,
+            synced: fact.synced,
+            salt: self.salt,
+            key: fact.key,
+            space_key: self.space_of(fact).map_or(0, |space| space.key),
+            payload_crc: fact.payload_crc,
+            reserved: fact.reserved,
+        }
+    }
+
     /// What a frame says; `None` where this version does not understand it.
     #[must_use]
     pub fn known<'a>(&'a self, fact: &'a Fact) -> Option<Known<'a>> {
+        let space = || {
+            let name = self.space_of(fact).and_then(|space| space.name);
+            name.map_or("", |name| self.get(name))
+        };
         match &fact.what {
-            What::Remember { space, id, when, dimension } => Some(Known::Remember {
-                space: self.get(*space),
-                id: self.get(*id),
-                when: *when,
-                dimension: *dimension,
-            }),
-            What::Forget { at } => Some(Known::Forget { at: *at }),
-            What::SpaceDefined { space, definition } => {
-                Some(Known::SpaceDefined { space: self.get(*space), definition })
+            &What::Remember { seconds, nanos, dimension, id_start, id_bytes } => {
+                Some(Known::Remember {
+                    space: space(),
+                    id: self.get(Text { start: id_start, bytes: id_bytes }),
+                    when: Instant { seconds, nanos },
+                    dimension,
+                })
             }
-            What::ForgetSpace { at, space } => {
-                Some(Known::ForgetSpace { at: *at, space: self.get(*space) })
+            What::Forget(at) => Some(Known::Forget { at: at.as_deref().copied() }),
+            What::SpaceDefined(definition) => {
+                Some(Known::SpaceDefined { space: space(), definition })
+            }
+            What::ForgetSpace(at) => {
+                Some(Known::ForgetSpace { at: at.as_deref().copied(), space: space() })
             }
             What::LegacyImported(file) => Some(Known::LegacyImported(file)),
             What::Mark => Some(Known::Mark),
@@ -143,8 +248,20 @@ impl Room {
     pub fn of(mut contents: Contents, mut frames: Vec<FramePlace>) -> Self {
         contents.facts.clear();
         contents.text.clear();
+        contents.spaces.clear();
         frames.clear();
-        let Contents { text, facts, .. } = contents;
-        Self { contents: Contents { text, facts, ..Contents::default() }, frames }
+        let Contents { text, spaces, facts, .. } = contents;
+        Self { contents: Contents { text, spaces, facts, ..Contents::default() }, frames }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a start takes of memory is a promise (`docs/performance.md`).
+    #[test]
+    fn a_fact_is_nine_words() {
+        assert_eq!(size_of::<Fact>(), 72);
     }
 }

@@ -44,7 +44,7 @@ impl Surplus {
         if let Self::End(file, bytes) = self
             && let Err(e) = file.set_len(bytes)
         {
-            tracing::debug!(cause = %e, "a sealed segment keeps its unused end until the next start");
+            tracing::warn!(cause = %e, "a sealed segment keeps its unused end until the next start");
         }
     }
 }
@@ -144,25 +144,15 @@ impl ZeroFill {
     }
 }
 
-/// Makes a zero-filled file. On a full disk all that can be given back is, a smaller one will do,
-/// and the ballast gives way: a start must succeed there too, so that memories can be read and forgotten.
+/// Makes a zero-filled file. On a full disk a smaller one will do, and the ballast gives way: a
+/// start must succeed there too, so that memories can be read and forgotten.
 ///
 /// # Errors
 /// What the disk said.
-pub fn make_room(
-    env: &Env,
-    name: &str,
-    [wanted, least]: [u64; 2],
-    surplus: &mut Vec<Surplus>,
-) -> io::Result<Spare> {
+pub fn make_room(env: &Env, name: &str, [wanted, least]: [u64; 2]) -> io::Result<Spare> {
     let fill =
         |bytes| ZeroFill::begin(env, name, bytes, Filling::Written).and_then(|fill| fill.run(env));
-    let mut made = fill(wanted);
-    if made.as_ref().is_err_and(is_full) && !surplus.is_empty() {
-        surplus.drain(..).for_each(Surplus::give_back);
-        made = fill(wanted);
-    }
-    match made.or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
+    match fill(wanted).or_else(|e| if is_full(&e) { fill(least) } else { Err(e) }) {
         Err(e) if is_full(&e) => {
             remove_if_there(env.disk.as_ref(), &env.wal_path(BALLAST_NAME))?;
             fill(least)

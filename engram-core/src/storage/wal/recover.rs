@@ -195,7 +195,7 @@ impl Recovery {
             self.last = Some((judged, contents));
             return Ok(Room::default());
         }
-        apply_all(memory, &contents, |fact| Some(place_of(number, fact.offset, fact.bytes)));
+        apply_all(memory, &contents, |fact| Some(place_of(number, fact.offset(), fact.bytes())));
         let (judged, frames) = slim(judged);
         self.judged.push(judged);
         Ok(Room::of(contents, frames))
@@ -226,20 +226,20 @@ impl Recovery {
         report.stale += judgement.stale;
         let tail_start = judgement.tail_start.unwrap_or(u64::MAX);
         let mut frames = facts.frames.iter().map(|frame| frame.lsn).peekable();
-        for fact in contents.facts.iter().filter(|f| f.offset < tail_start) {
+        for fact in contents.facts.iter().filter(|f| f.offset() < tail_start) {
             if contents.known(fact).is_none() {
                 report.failed.undecodable += 1;
-                let (kind, schema) = (fact.header.kind, fact.header.schema);
+                let (kind, schema) = (fact.kind, fact.schema);
                 let file = facts.name.file_name();
                 let at = self.undecodable.iter().position(|u| u.0 == kind && u.1 == schema);
                 let at = at.unwrap_or_else(|| {
                     self.undecodable.push((kind, schema, Vec::new(), file));
                     self.undecodable.len() - 1
                 });
-                push_lsn(&mut self.undecodable[at].2, fact.header.lsn);
-            } else if fact.header.kind.is_change() {
+                push_lsn(&mut self.undecodable[at].2, fact.lsn);
+            } else if fact.kind.is_change() {
                 // A lost forget that a footer or a header names is no frame.
-                let lsn = fact.header.lsn;
+                let lsn = fact.lsn;
                 while frames.next_if(|&other| other < lsn).is_some() {}
                 report.recovered += u64::from(frames.peek() == Some(&lsn));
             }
@@ -312,7 +312,7 @@ impl Recovery {
             let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
             let number = last.number;
             apply_all(memory, &contents, |fact| {
-                (fact.offset < tail).then(|| place_of(number, fact.offset, fact.bytes))
+                (fact.offset() < tail).then(|| place_of(number, fact.offset(), fact.bytes()))
             });
             self.register(&last, false, false);
         }
@@ -423,7 +423,7 @@ fn apply_all(
 ) {
     for fact in &contents.facts {
         if let Some(place) = place(fact) {
-            memory.apply(&fact.header, place, contents.known(fact).as_ref());
+            memory.apply(&contents.header(fact), place, contents.known(fact).as_ref());
         }
     }
 }

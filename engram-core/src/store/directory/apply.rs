@@ -1,6 +1,7 @@
 //! How each kind of frame changes the directory.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
+use super::order::Order;
 use super::{Directory, Entry, Floor, Orphans, Tomb, earliest, id_hash, index};
 use crate::record::{Definition, Instant, Known};
 use crate::storage::wal::frame::Header;
@@ -136,6 +137,13 @@ impl Directory {
             .filter(|(_, entry)| entry.space == number && entry.lsn < header.lsn)
             .map(|(number, _)| number)
             .collect();
+        if let Some(space) = self.spaces.get_mut(index(number))
+            && covered.len() == usize::try_from(space.episodes).unwrap_or(usize::MAX)
+            && space.undecodable == 0
+        {
+            // All of them go: nobody needs to be looked for.
+            space.order = Order::default();
+        }
         let mut forgotten = 0u64;
         for number in covered {
             if let Some(entry) = self.take(number, false) {

@@ -52,6 +52,7 @@ impl Order {
         run.first = run.first.min(moment);
         if run.numbers.len() > RUN_MAX {
             let numbers = run.numbers.split_off(RUN_MAX / 2);
+            run.numbers.shrink_to(RUN_MAX);
             let first = numbers.first().map_or(moment, |&first| moment_of(first));
             self.runs.insert(at.saturating_add(1), Run { first, numbers });
         }

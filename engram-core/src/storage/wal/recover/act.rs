@@ -38,7 +38,7 @@ const ACCEPTED_LOSS_GENERATION: u64 = 1 << 40;
 const FIRST_BYTES_MAX: u64 = 8 << 20;
 
 /// Files that are held open to give their room back later, at most: descriptors are bounded.
-const SURPLUS_MAX: usize = 16;
+const SURPLUS_MAX: usize = 4;
 
 impl Recovery {
     pub(super) fn remove_leftovers(&mut self) -> io::Result<()> {
@@ -78,9 +78,11 @@ impl Recovery {
         Ok(())
     }
 
-    /// Gives room back once somebody is served.
+    /// Gives room back: once somebody is served where there is plenty, else at once.
     fn give_back(&mut self, surplus: Surplus) {
-        if self.surplus.len() < SURPLUS_MAX {
+        let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(0);
+        let plenty = available / 2 > self.options.segment_bytes_max;
+        if plenty && self.surplus.len() < SURPLUS_MAX {
             self.surplus.push(surplus);
         } else {
             surplus.give_back();
@@ -271,11 +273,11 @@ impl Recovery {
         match go_on(&last.facts, &last.judgement) {
             Continue::Same { offset, next_lsn, mark_offset } => {
                 self.repair_header(&last.surveyed)?;
-                apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
+                apply_all(memory, contents, |f| Some(place_of(number, f.offset(), f.bytes())));
                 self.go_on_in_place(&last, contents, offset, next_lsn, mark_offset)
             }
             Continue::After { start } => {
-                apply_all(memory, contents, |f| Some(place_of(number, f.offset, f.bytes)));
+                apply_all(memory, contents, |f| Some(place_of(number, f.offset(), f.bytes())));
                 self.settle(&mut last)?;
                 // The footer was read, but its pages may never have reached the disk.
                 let footer = last.facts.footer.as_ref().map(|(offset, _)| *offset);
@@ -339,8 +341,11 @@ impl Recovery {
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
-        let survivors: Vec<&Fact> =
-            contents.facts.iter().filter(|f| f.offset >= cut.keep_end && f.offset < tail).collect();
+        let survivors: Vec<&Fact> = contents
+            .facts
+            .iter()
+            .filter(|f| f.offset() >= cut.keep_end && f.offset() < tail)
+            .collect();
         let replaces = cut.start == last.facts.header.start;
         let old = &last.facts.header;
         // In the place of a file it says of the one before what that file said.
@@ -353,23 +358,24 @@ impl Recovery {
             ..NewSegment::default()
         };
         for fact in &survivors {
-            let mut payload = vec![0; fact.header.length as usize];
-            let at = fact.offset + frame::HEADER_BYTES_U64;
+            let header = contents.header(fact);
+            let mut payload = vec![0; header.length as usize];
+            let at = fact.offset() + frame::HEADER_BYTES_U64;
             read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
-            new.frames.push((fact.header, payload));
+            new.frames.push((header, payload));
         }
         let writer = self.new_segment(identity, &new)?;
         let moved_to = writer.active_number();
         let mut at = FRAMES_START;
         apply_all(memory, contents, |fact| {
-            if fact.offset >= tail {
+            if fact.offset() >= tail {
                 return None;
             }
-            if fact.offset < cut.keep_end {
-                return Some(place_of(last.number, fact.offset, fact.bytes));
+            if fact.offset() < cut.keep_end {
+                return Some(place_of(last.number, fact.offset(), fact.bytes()));
             }
-            let place = place_of(moved_to, at, fact.bytes);
-            at += fact.bytes;
+            let place = place_of(moved_to, at, fact.bytes());
+            at += fact.bytes();
             Some(place)
         });
         if replaces {
@@ -488,7 +494,7 @@ impl Recovery {
         file.sync()
     }
 
-    /// Writes a footer at `at` and gives back what is behind it. Gives the file's new length.
+    /// Writes a footer at `at`; what is behind it is given back. Gives the file's new length.
     fn seal(
         &mut self,
         surveyed: &Surveyed,
@@ -538,8 +544,7 @@ impl Recovery {
         let least = (offset + footer.bytes_with_one_more()).next_multiple_of(min);
         let name = SegmentName { start: new.start, rewritten: None }.file_name();
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
-        let spare =
-            prealloc::make_room(env, &temporary, [wanted.max(least), least], &mut self.surplus)?;
+        let spare = prealloc::make_room(env, &temporary, [wanted.max(least), least])?;
         let capacity = spare.bytes;
         write_all_at(spare.file.as_ref(), &bytes, 0)?;
         spare.file.sync()?;
@@ -570,10 +575,10 @@ pub(super) fn new_identity(env: &Env) -> Identity {
 
 pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> FooterBuilder {
     let mut footer = FooterBuilder::default();
-    let mut facts: Vec<_> = contents.facts.iter().filter(|f| wanted(f.offset)).collect();
-    facts.sort_by_key(|fact| fact.offset);
+    let mut facts: Vec<_> = contents.facts.iter().filter(|f| wanted(f.offset())).collect();
+    facts.sort_by_key(|fact| fact.offset());
     for fact in facts {
-        footer.add(fact.offset, &fact.header);
+        footer.add(fact.offset(), &contents.header(fact));
     }
     footer
 }

@@ -7,6 +7,7 @@
 mod asked;
 mod batch;
 mod embedding;
+mod fair;
 mod indexing;
 mod memory;
 mod pending;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use asked::{Asked, CompactSlot};
 use embedding::Embedding;
 pub(crate) use embedding::PROBE;
+use fair::Fair;
 use indexing::Indexing;
 pub(crate) use memory::Memory;
 pub use pending::Pending;
@@ -156,7 +158,7 @@ pub(crate) struct Shared {
     work: Condvar,
     /// Those whose answers are there and whom nobody has woken yet.
     asleep: Mutex<VecDeque<Arc<Slot>>>,
-    engine: Mutex<Engine>,
+    engine: Fair<Engine>,
     /// Groups of the last batch: who is alone steps the writer itself.
     last_batch: AtomicU64,
     /// Batches so far.
@@ -212,7 +214,7 @@ impl Driver {
             queue: Mutex::default(),
             work: Condvar::new(),
             asleep: Mutex::default(),
-            engine: Mutex::new(Engine::new(writer, committer)),
+            engine: Fair::new(Engine::new(writer, committer)),
             last_batch: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             mark_armed: AtomicBool::new(false),
@@ -417,7 +419,7 @@ impl Shared {
         }
         if self.last_batch.load(Ordering::Relaxed) <= 1
             && !self.behind.load(Ordering::Acquire)
-            && let Ok(mut engine) = self.engine.try_lock()
+            && let Some(mut engine) = self.engine.try_lock()
         {
             self.commit_once(&mut engine);
             drop(engine);

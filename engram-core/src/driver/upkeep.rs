@@ -439,7 +439,7 @@ impl Upkeep {
     fn limit_gives_way(&self) -> bool {
         let quiet = || {
             let since = self.now().saturating_sub(self.written.1);
-            since >= QUIET_AFTER && self.shared.engine.try_lock().is_ok()
+            since >= QUIET_AFTER && self.shared.engine.try_lock().is_some()
         };
         // Whoever steps the store waits in vain for time to pass.
         let steps = self.shared.options.drive == Drive::Steps;

@@ -153,13 +153,13 @@ pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
 }
 
 /// Whether the next segment's file, of which `done` of `whole` bytes are filled, is late: it is to be
-/// whole when half of what the active segment had left when it was begun is written, and at once if the
+/// whole when three quarters of what the active segment had left when it was begun are written, and at once if the
 /// writer has a segment with more room by now.
 #[must_use]
 pub fn spare_is_late(done: u64, whole: u64, left_at_begin: u64, left: u64) -> bool {
     let Some(written) = left_at_begin.checked_sub(left) else { return true };
     let product = |a: u64, b: u64| u128::from(a).saturating_mul(u128::from(b));
-    product(done, left_at_begin) < product(written, whole).saturating_mul(2)
+    product(done, left_at_begin) / 4 < product(written, whole) / 3
 }
 
 #[cfg(test)]
@@ -184,9 +184,9 @@ mod tests {
     fn a_spare_keeps_ahead_of_the_writer_whatever_the_sizes() {
         // Nothing written: there is time.
         assert!(!spare_is_late(0, 64, 64, 64));
-        // A quarter of what was left is written: half is to be there.
+        // Three eighths of what was left are written: half is to be there.
         for (left_at_begin, whole) in [(64, 64), (16, 64), (64, 2 << 40)] {
-            let left = left_at_begin * 3 / 4;
+            let left = left_at_begin * 5 / 8;
             assert!(spare_is_late(whole / 2 - 1, whole, left_at_begin, left));
             assert!(!spare_is_late(whole / 2, whole, left_at_begin, left));
         }

@@ -14,7 +14,7 @@ use super::segment::{BALLAST_NAME, SPARE_NAME, TEMPORARY_SUFFIX};
 use crate::disk::{File, Open, write_all_at};
 
 /// Most bytes written in one step: who syncs beside it waits for all that the drive has not written.
-const STEP_BYTES_MAX: usize = 256 << 10;
+const STEP_BYTES_MAX: usize = 128 << 10;
 static ZEROS: [u8; STEP_BYTES_MAX] = [0; STEP_BYTES_MAX];
 
 /// A file full of zeros, synced.

@@ -50,9 +50,9 @@ impl<T: fmt::Debug> fmt::Debug for Fair<T> {
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use std::sync::{Arc, PoisonError};
-    use std::thread;
 
     use super::*;
+    use crate::sync::thread;
 
     #[test]
     fn who_waits_is_next_however_soon_another_comes_again() {

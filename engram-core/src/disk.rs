@@ -86,6 +86,11 @@ pub trait File: Send + Sync + Debug {
     fn sync(&self) -> io::Result<()>;
     /// A hint that a range will soon be synced, so that the device may begin. Promises nothing.
     fn begin_sync(&self, _offset: u64, _bytes: u64) {}
+    /// A hint that single ranges will be read, here and there: nothing is to be read behind them.
+    /// Promises nothing.
+    fn read_singly(&self) {}
+    /// A hint that a range will soon be read, in pieces. Promises nothing.
+    fn will_read(&self, _offset: u64, _bytes: u64) {}
     /// Gives an empty file a length for which the device has room, all zeros, without writing them; durable
     /// once synced. `false`: it cannot; what it has reads as zeros.
     fn reserve(&self, _bytes: u64) -> io::Result<bool> {

@@ -80,7 +80,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
             }
         }
         all.push(Starts { engine: READING, warm: Vec::new(), cold: Vec::new() });
-        let rounds = if plan.quick { 3 } else { 5 };
+        let large = *megabytes > 2000;
+        let rounds = if plan.quick || large { 3 } else { 5 };
+        let cold_rounds = if large { 1 } else { 3 };
         for round in 0..rounds {
             for starts in &mut all {
                 let is_of = |engine: &str| engine == starts.engine;
@@ -88,7 +90,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
                 // What is read and checksummed is Engram's log.
                 let Some((_, dir, acknowledged)) = master.or(masters.first()) else { continue };
                 starts.warm.push(start(starts.engine, dir, *acknowledged, true)?);
-                if round < 3 {
+                if round < cold_rounds {
                     starts.cold.push(start(starts.engine, dir, *acknowledged, false)?);
                 }
             }

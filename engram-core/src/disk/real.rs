@@ -152,6 +152,12 @@ impl RealFile {
         }
     }
 
+    fn advise(&self, advice: rustix::fs::Advice, offset: u64, bytes: u64) {
+        if let Err(e) = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(bytes), advice) {
+            tracing::trace!(cause = %e, "a hint was not taken; that costs only time");
+        }
+    }
+
     fn recent(&self, change: impl FnOnce(&mut Recent)) {
         change(&mut self.recent.write().unwrap_or_else(PoisonError::into_inner));
     }
@@ -210,9 +216,18 @@ impl File for RealFile {
 
     fn begin_sync(&self, offset: u64, bytes: u64) {
         // Linux begins to write dirty pages on this advice, and keeps them until they are written.
-        let advice = rustix::fs::Advice::DontNeed;
-        if let Err(e) = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(bytes), advice) {
-            tracing::trace!(cause = %e, "a hint was not taken; that costs only time");
+        self.advise(rustix::fs::Advice::DontNeed, offset, bytes);
+    }
+
+    fn read_singly(&self) {
+        self.advise(rustix::fs::Advice::Random, 0, 0);
+    }
+
+    fn will_read(&self, offset: u64, bytes: u64) {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if !recent.has(offset) {
+            drop(recent);
+            self.advise(rustix::fs::Advice::WillNeed, offset, bytes);
         }
     }
 

@@ -56,6 +56,11 @@ impl Recent {
         true
     }
 
+    /// Whether the byte at `offset` is here, and so all behind it.
+    pub(super) fn has(&self, offset: u64) -> bool {
+        (self.start..self.end()).contains(&offset)
+    }
+
     /// Keeps nothing, and takes no memory.
     pub(super) fn forget(&mut self) {
         *self = Self::default();

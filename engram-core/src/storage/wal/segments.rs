@@ -101,6 +101,7 @@ impl Segments {
     pub fn add(&self, segment: Segment, file: Option<Arc<dyn File>>) {
         let mut inner = self.inner();
         if let Some(file) = file {
+            file.read_singly();
             let tick = inner.tick;
             inner.open.insert(segment.number, (file, tick));
         }
@@ -225,6 +226,8 @@ impl Segments {
             }
             Err(e) => return Err(e),
         };
+        // What a device reads ahead for one frame, mebibytes on some machines, holds up the next sync.
+        file.read_singly();
         let mut inner = self.inner();
         if inner.start_of.contains_key(&number) {
             if inner.open.len() >= OPEN_FILES_MAX {

@@ -50,7 +50,7 @@ const BROKEN: [(Sabotage, Runner, u64); 23] = [
     (Sabotage::Engine(Broken::DamageCutAsTail), random, 3),
     (Sabotage::Engine(Broken::NoQuarantine), random, 9),
     (Sabotage::Engine(Broken::GenerationReversed), random, 21),
-    (Sabotage::Engine(Broken::LsnReused), random, 72),
+    (Sabotage::Engine(Broken::LsnReused), random, 264),
     (Sabotage::Engine(Broken::TombstoneDroppedEarly), random, 15),
     (Sabotage::Engine(Broken::UnknownDropped), damaged_while_running, 3),
     (Sabotage::Engine(Broken::UndecodableDropped), random, 54),

@@ -224,10 +224,13 @@ impl File for RealFile {
     }
 
     fn will_read(&self, offset: u64, bytes: u64) {
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        if !recent.has(offset) {
-            drop(recent);
-            self.advise(rustix::fs::Advice::WillNeed, offset, bytes);
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner).first();
+        // What was written last is in memory, and its last block is about to be written again.
+        let recent =
+            recent.map_or(u64::MAX, |first| first / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
+        let end = recent.min(offset + bytes);
+        if offset < end {
+            self.advise(rustix::fs::Advice::WillNeed, offset, end - offset);
         }
     }
 
@@ -283,6 +286,7 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as usize % below
         };
+        other.read_singly();
         let mut end = 0;
         for round in 0..600usize {
             let fill = u8::try_from(round % 251).unwrap() + 1;
@@ -294,6 +298,12 @@ mod tests {
             let bytes = &mut memory[skew..skew + blocks * BLOCK - short];
             bytes.fill(fill);
             let at = first * BLOCK;
+            if kind >= 6 {
+                // What is asked for ahead may be written while it is on its way.
+                let (from, bytes) =
+                    ((at + 9 * BLOCK).saturating_sub(dice(80 * BLOCK)), dice(100 * BLOCK));
+                [&written, &other][kind % 2].will_read(from as u64, bytes as u64);
+            }
             if kind == 3 {
                 write_all_at(written.as_ref(), bytes, at as u64).unwrap();
             } else {

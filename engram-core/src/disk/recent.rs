@@ -56,9 +56,9 @@ impl Recent {
         true
     }
 
-    /// Whether the byte at `offset` is here, and so all behind it.
-    pub(super) fn has(&self, offset: u64) -> bool {
-        (self.start..self.end()).contains(&offset)
+    /// Where it begins, if anything is here.
+    pub(super) fn first(&self) -> Option<u64> {
+        (!self.bytes.is_empty()).then_some(self.start)
     }
 
     /// Keeps nothing, and takes no memory.

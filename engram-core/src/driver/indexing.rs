@@ -22,7 +22,6 @@ use crate::index::facets;
 use crate::index::space::{Basis, Document, Source, SpaceIndex};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::frame;
-use crate::storage::wal::knowledge::Place;
 use crate::store::commit::DirectoryCell as _;
 use crate::store::directory::feed::Portion;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -39,9 +38,6 @@ const PORTION_BEHIND: usize = 256;
 fn portion_of(fed: usize) -> usize {
     if fed < 16 * PORTION_BEHIND { PORTION_EPISODES } else { PORTION_BEHIND }
 }
-
-/// Longest piece of a segment that a portion is read in.
-const ANNOUNCED_BYTES_MAX: u64 = 1 << 20;
 
 /// Longest that a recall waits for the index, before it answers with what there is.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -276,31 +272,6 @@ impl Shared {
         (portion, basis)
     }
 
-    /// Tells the disk what a portion will read: frames that were written one after the other come in one
-    /// piece.
-    fn announce(&self, came: &[(u64, u64)]) {
-        let mut pieces: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-        self.memory.look(|directory| {
-            for &(key, lsn) in came {
-                let entry = directory.get(key).filter(|entry| entry.lsn == lsn);
-                let Some(Place { segment, offset, bytes }) = entry.map(|entry| entry.place) else {
-                    continue;
-                };
-                let (from, to) = (u64::from(offset), u64::from(offset) + u64::from(bytes));
-                let piece = pieces.entry(segment).or_insert((from, to));
-                *piece = (piece.0.min(from), piece.1.max(to));
-            }
-        });
-        for (segment, (from, to)) in pieces {
-            // What is far apart is read one by one; and who cannot open it is told so when he reads.
-            if to - from <= ANNOUNCED_BYTES_MAX
-                && let Ok(Some(file)) = self.segments.file(segment)
-            {
-                file.will_read(from, to - from);
-            }
-        }
-    }
-
     fn documents(
         &self,
         cell: &SpaceCell,
@@ -316,7 +287,14 @@ impl Shared {
                 None
             })
         };
-        self.announce(came);
+        let mut places = Vec::with_capacity(came.len());
+        self.memory.look(|directory| {
+            let place = |&(key, lsn): &(u64, u64)| {
+                directory.get(key).filter(|entry| entry.lsn == lsn).map(|entry| entry.place)
+            };
+            places.extend(came.iter().filter_map(place));
+        });
+        self.segments.will_read(places);
         came.iter().filter_map(read).collect()
     }
 

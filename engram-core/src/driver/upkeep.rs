@@ -37,7 +37,7 @@ const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 const QUIET_AFTER: Duration = Duration::from_millis(100);
 
 /// Most steps of a spare that is late, in a turn that may have one of compaction.
-const STEPS_BESIDE_A_RUN: usize = 4;
+const STEPS_BESIDE_A_RUN: usize = 8;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,16 +53,19 @@ impl Store {
         let (from, to) = (query.from.map(Instant::from), query.to.map(Instant::from));
         let mut page = Page::default();
         let mut bytes = 0;
+        let most = LIST_CHUNK.min(limit);
         loop {
-            let chunk: Vec<(TimeCursor, u64)> = memory.look(|directory| {
+            let chunk: Vec<(TimeCursor, u64, Place)> = memory.look(|directory| {
                 directory
                     .newest_first(space_key, from, to, before)
-                    .take(LIST_CHUNK)
-                    .map(|(cursor, entry)| (cursor, entry.key()))
+                    .take(most)
+                    .map(|(cursor, entry)| (cursor, entry.key(), entry.place))
                     .collect()
             });
-            let last = chunk.len() < LIST_CHUNK;
-            for (cursor, key) in chunk {
+            let last = chunk.len() < most;
+            let places = chunk.iter().map(|&(_, _, place)| place).collect();
+            self.inner.driver.shared.segments.will_read(places);
+            for (cursor, key, _) in chunk {
                 before = Some(cursor);
                 // It may have been forgotten or replaced since we looked.
                 let in_range = |entry: &Entry| {

@@ -92,6 +92,7 @@ impl Written {
         let zeros = zeros.get(skew..).unwrap_or_default();
         let zeros = zeros.get(..usize::try_from(AHEAD_BYTES)?).unwrap_or_default();
         let mut owed = 0;
+        let mut ahead = (self.offset + FILE_BYTES / 2) % FILE_BYTES / AHEAD_BYTES * AHEAD_BYTES;
         let bytes = (self.record.len() * batch.max(1)) as u64;
         let room = bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
         let block = usize::try_from(BLOCK_BYTES)?;
@@ -111,8 +112,8 @@ impl Written {
             direct.write_all_at(blocks, first)?;
             owed += if grows { bytes } else { 0 };
             while owed >= AHEAD_BYTES {
-                let ahead = (first + FILE_BYTES / 2) % FILE_BYTES;
-                direct.write_all_at(zeros, ahead / AHEAD_BYTES * AHEAD_BYTES)?;
+                direct.write_all_at(zeros, ahead)?;
+                ahead = (ahead + AHEAD_BYTES) % FILE_BYTES;
                 owed -= AHEAD_BYTES;
             }
             direct.sync_data()?;

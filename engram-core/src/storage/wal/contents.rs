@@ -62,6 +62,9 @@ enum What {
     Forget(Option<Box<Instant>>),
     SpaceDefined(Box<Definition>),
     ForgetSpace(Option<Box<Instant>>),
+    /// Two of which nothing is left but what a footer or a header tells.
+    LostForget,
+    LostForgetSpace,
     LegacyImported(Box<LegacyImported>),
     Mark,
     Unknown,
@@ -92,8 +95,12 @@ pub struct Contents {
 impl Contents {
     /// Adds a frame, and what it says where this version understands it.
     pub fn add(&mut self, header: Header, offset: u64, record: Option<&Record<'_>>) {
+        self.add_known(header, offset, record.map(Record::known));
+    }
+
+    fn add_known(&mut self, header: Header, offset: u64, known: Option<Known<'_>>) {
         let mut name = None;
-        let what = match record.map(Record::known) {
+        let what = match known {
             None => What::Unknown,
             Some(Known::Remember { space, id, when, dimension }) => {
                 name = Some(space);
@@ -122,8 +129,8 @@ impl Contents {
     /// Adds a `Forget` whose bytes were damaged, known by its key: it still forgets.
     pub fn add_lost_forget(&mut self, header: Header, offset: u64, bytes: u64) {
         let what = match header.kind {
-            Kind::FORGET => What::Forget(None),
-            _ => What::ForgetSpace(None),
+            Kind::FORGET => What::LostForget,
+            _ => What::LostForgetSpace,
         };
         let at = self.facts.partition_point(|fact| fact.lsn < header.lsn);
         let fact = self.fact(header, offset, bytes, None, what);
@@ -185,10 +192,10 @@ impl Contents {
     /// A frame's header.
     #[must_use]
     pub fn header(&self, fact: &Fact) -> Header {
-        let has_payload = fact.codec != Codec::KEY_ONLY;
+        let is_there = !matches!(fact.what, What::LostForget | What::LostForgetSpace);
         let bytes = fact.bytes().saturating_sub(HEADER_BYTES_U64);
         Header {
-            length: u32::try_from(bytes).ok().filter(|_| has_payload).unwrap_or(0),
+            length: u32::try_from(bytes).ok().filter(|_| is_there).unwrap_or(0),
             kind: fact.kind,
             codec: fact.codec,
             schema: fact.schema,
@@ -225,6 +232,8 @@ impl Contents {
             What::ForgetSpace(at) => {
                 Some(Known::ForgetSpace { at: at.as_deref().copied(), space: space() })
             }
+            What::LostForget => Some(Known::Forget { at: None }),
+            What::LostForgetSpace => Some(Known::ForgetSpace { at: None, space: space() }),
             What::LegacyImported(file) => Some(Known::LegacyImported(file)),
             What::Mark => Some(Known::Mark),
             What::Unknown => None,
@@ -259,9 +268,57 @@ impl Room {
 mod tests {
     use super::*;
 
-    /// What a start takes of memory is a promise (`docs/performance.md`).
+    /// A start holds as many as a few segments have frames.
     #[test]
     fn a_fact_is_nine_words() {
         assert_eq!(size_of::<Fact>(), 72);
+    }
+
+    #[test]
+    fn a_header_comes_back_as_it_was_whatever_stands_between() {
+        let of = |lsn: u64, kind: u8, codec: u8, length: u32, key: u64, space_key: u64| Header {
+            length,
+            kind: Kind(kind),
+            codec: Codec(codec),
+            schema: 7,
+            lsn,
+            synced: lsn / 2,
+            salt: 99,
+            key,
+            space_key,
+            payload_crc: 5 + length,
+            reserved: [1, 2, 3, 4],
+        };
+        let headers = [
+            of(1, 1, 0, 40, 10, 20),
+            of(2, 2, 1, 0, 11, 20),
+            of(3, 2, 1, 12, 11, 0),
+            of(4, 6, 0, 0, 0, 0),
+            of(5, 77, 9, 1000, 12, 21),
+            of(6, 1, 0, 41, 10, 20),
+        ];
+        let mut contents = Contents::default();
+        let remembered = |id| {
+            let when = Instant { seconds: 3, nanos: 4 };
+            Known::Remember { space: "s", id, when, dimension: 2 }
+        };
+        let mut offset = 8192;
+        for (header, id) in headers.into_iter().zip(["a", "", "", "", "", "b"]) {
+            let known = (!id.is_empty()).then(|| remembered(id));
+            contents.add_known(header, offset, known);
+            offset += header.frame_bytes();
+        }
+        let lost = of(7, 2, 1, 0, 13, 0);
+        contents.add_lost_forget(lost, 100, 5000);
+        let back: Vec<Header> = contents.facts.iter().map(|f| contents.header(f)).collect();
+        assert_eq!(back, headers.into_iter().chain([lost]).collect::<Vec<_>>());
+        let known = |at: usize| contents.known(&contents.facts[at]);
+        assert!(matches!(
+            known(0),
+            Some(Known::Remember { space: "s", id: "a", dimension: 2, .. })
+        ));
+        assert!(matches!(known(5), Some(Known::Remember { space: "s", id: "b", .. })));
+        assert!(known(1).is_none());
+        assert!(matches!(known(6), Some(Known::Forget { at: None })));
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use super::env::Env;
-use super::knowledge::Usage;
+use super::knowledge::{Place, Usage};
 use super::report::SegmentStatus;
 use super::segment::{SegmentHeader, SegmentName};
 use crate::disk::{File, Open};
@@ -19,6 +19,12 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// Most segment files that are held open for reading.
 pub const OPEN_FILES_MAX: usize = 256;
+
+/// Bytes between two frames that are read along with them, at most.
+const GAP_BYTES_MAX: u64 = 16 << 10;
+
+/// Longest piece of a segment that frames are read in: a sync that comes meanwhile waits for it.
+const PIECE_BYTES_MAX: u64 = 128 << 10;
 
 /// One segment.
 #[derive(Debug, Clone)]
@@ -168,6 +174,7 @@ impl Segments {
 
     /// Gives a segment that is being written a number by which it can be read already.
     pub fn add_unlisted(&self, number: u32, file: Arc<dyn File>) {
+        file.read_singly();
         let mut inner = self.inner();
         inner.open.insert(number, (file, u64::MAX));
     }
@@ -175,6 +182,16 @@ impl Segments {
     /// Takes back [`Segments::add_unlisted`].
     pub fn forget_unlisted(&self, number: u32) {
         self.inner().open.remove(&number);
+    }
+
+    /// Tells the disk which frames will be read one by one: those that stand together come in one piece.
+    pub fn will_read(&self, places: Vec<Place>) {
+        for (segment, from, to) in pieces(places) {
+            // Who cannot open it is told so when he reads.
+            if let Ok(Some(file)) = self.file(segment) {
+                file.will_read(from, to - from);
+            }
+        }
     }
 
     /// All of them, oldest first.
@@ -240,5 +257,58 @@ impl Segments {
             inner.open.insert(number, (Arc::clone(&file), tick));
         }
         Ok(Some(file))
+    }
+}
+
+/// Pieces of segments (number, first byte, the one behind the last) in which frames stand together, two
+/// of them or more.
+fn pieces(mut places: Vec<Place>) -> Vec<(u32, u64, u64)> {
+    places.sort_unstable_by_key(|place| (place.segment, place.offset));
+    let mut pieces = Vec::new();
+    let mut frames = 0;
+    for place in places {
+        let (from, to) =
+            (u64::from(place.offset), u64::from(place.offset) + u64::from(place.bytes));
+        if let Some((segment, first, end)) = pieces.last_mut()
+            && *segment == place.segment
+            && from.saturating_sub(*end) <= GAP_BYTES_MAX
+            && to - *first <= PIECE_BYTES_MAX
+        {
+            *end = to.max(*end);
+            frames += 1;
+            continue;
+        }
+        if frames == 1 {
+            pieces.pop();
+        }
+        pieces.push((place.segment, from, to));
+        frames = 1;
+    }
+    if frames == 1 {
+        pieces.pop();
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_stand_together_are_read_in_pieces_and_others_are_not_announced() {
+        let place = |segment, offset, bytes| Place { segment, offset, bytes };
+        let row = |frames: u32, bytes: u32| (0..frames).map(move |n| place(1, n * bytes, bytes));
+        assert_eq!(pieces(Vec::new()), []);
+        assert_eq!(pieces(vec![place(1, 8192, 100)]), []);
+        assert_eq!(pieces(row(32, 1000).rev().collect()), [(1, 0, 32_000)]);
+        let long: Vec<_> = pieces(row(256, 4000).collect());
+        assert!(long.len() > 7 && long.iter().all(|(_, from, to)| to - from <= PIECE_BYTES_MAX));
+        assert_eq!(long.iter().map(|(_, from, to)| to - from).sum::<u64>(), 1_024_000);
+        // Far apart, in two segments, larger than a piece.
+        let apart = vec![place(1, 0, 100), place(1, 900_000, 100), place(2, 900_100, 100)];
+        assert_eq!(pieces(apart), []);
+        assert_eq!(pieces(row(3, 200_000).collect()), []);
+        let near = vec![place(2, 50, 10), place(1, 0, 10), place(2, 90, 10), place(3, 0, 10)];
+        assert_eq!(pieces(near), [(2, 50, 100)]);
     }
 }

@@ -81,7 +81,9 @@ impl Recovery {
     /// Gives room back: once somebody is served where there is plenty, else at once.
     fn give_back(&mut self, surplus: Surplus) {
         let available = self.env.disk.available_bytes(&self.env.dir).unwrap_or(0);
-        let plenty = available / 2 > self.options.segment_bytes_max;
+        // Whatever the quarantine is to take, and the next segment.
+        let most = self.report.bytes_scanned.max(self.options.segment_bytes_max);
+        let plenty = available / 2 > most;
         if plenty && self.surplus.len() < SURPLUS_MAX {
             self.surplus.push(surplus);
         } else {

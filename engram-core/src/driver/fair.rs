@@ -13,7 +13,6 @@ use super::lock;
 use crate::sync::{Mutex, MutexGuard};
 
 /// What is behind the lock, and its door.
-#[derive(Default)]
 pub(super) struct Fair<T> {
     /// Held by the one who waits for the other lock.
     door: Mutex<()>,

@@ -53,7 +53,8 @@ impl Store {
         let (from, to) = (query.from.map(Instant::from), query.to.map(Instant::from));
         let mut page = Page::default();
         let mut bytes = 0;
-        let most = LIST_CHUNK.min(limit);
+        // One page is read at first, and announced; whoever filters looks at more.
+        let mut most = LIST_CHUNK.min(limit);
         loop {
             let chunk: Vec<(TimeCursor, u64, Place)> = memory.look(|directory| {
                 directory
@@ -97,6 +98,7 @@ impl Store {
             if last {
                 return Ok(page);
             }
+            most = LIST_CHUNK;
         }
     }
 

@@ -7,7 +7,7 @@ use super::frame::{Codec, HEADER_BYTES_U64, Header, Kind};
 use super::plan::FramePlace;
 use crate::record::{Definition, Instant, Known, LegacyImported, Record};
 
-/// What one frame says, without its contents. Millions of them are in memory at a start.
+/// What one frame says, without its contents. A start holds as many as a few segments have frames.
 #[derive(Debug)]
 pub struct Fact {
     /// Its LSN.
@@ -268,7 +268,7 @@ impl Room {
 mod tests {
     use super::*;
 
-    /// A start holds as many as a few segments have frames.
+    /// What a start takes of memory stands in `docs/performance.md`.
     #[test]
     fn a_fact_is_nine_words() {
         assert_eq!(size_of::<Fact>(), 72);

@@ -1,16 +1,25 @@
 //! Bodies: read with a bound in size and in time, whatever the client does.
 
-use axum::body::Body;
-use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use std::fmt::Display;
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
 use crate::config::BODY_BYTES_PER_SECOND_MIN;
 use crate::problem::{Kind, Problem};
+
+/// An answer, whole.
+pub(crate) type Response = hyper::Response<Full<Bytes>>;
+
+/// A body that comes in.
+pub(crate) trait Body: http_body::Body<Data = Bytes, Error: Display> + Send + Unpin {}
+
+impl<B: http_body::Body<Data = Bytes, Error: Display> + Send + Unpin> Body for B {}
 
 /// A body in memory; as long as it lives it counts towards the bound of all bodies.
 #[derive(Debug)]
@@ -35,13 +44,16 @@ impl Received {
 }
 
 /// Reads a body of at most `bytes_max` bytes.
-pub(crate) async fn receive(app: &App, body: Body, bytes_max: usize) -> Result<Received, Problem> {
-    let announced = http_body::Body::size_hint(&body);
+pub(crate) async fn receive(
+    app: &App,
+    body: &mut impl Body,
+    bytes_max: usize,
+) -> Result<Received, Problem> {
+    let announced = body.size_hint();
     if announced.lower() > bytes_max as u64 {
         return Err(too_large(bytes_max, format!("{} bytes", announced.lower())));
     }
     let mut received = Received { bytes: Bytes::new(), app: app.clone(), counted: 0 };
-    let mut body = body;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let start = Instant::now();
@@ -112,6 +124,10 @@ impl MediaType {
             ));
         }
         let Some(header) = headers.get(CONTENT_TYPE) else { return Ok(Self::Unsaid) };
+        // As nearly everybody writes it.
+        if header == "application/json" {
+            return Ok(Self::Json);
+        }
         let whole = String::from_utf8_lossy(header.as_bytes());
         let essence = whole.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -145,8 +161,9 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::Arc;
 
-    use axum::response::IntoResponse;
-    use futures_util::stream::{self, StreamExt};
+    use futures_util::stream::{self, Stream, StreamExt};
+    use http_body_util::{Empty, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
     use crate::{Config, MetricsExporter};
@@ -156,67 +173,74 @@ mod tests {
         App::new(config, MetricsExporter::default(), "always".into(), Arc::default())
     }
 
+    fn full(text: &'static str) -> Full<Bytes> {
+        Full::from(text)
+    }
+
     /// A body of pieces, without a length, that never ends by itself.
-    fn endless(piece: usize) -> Body {
-        Body::from_stream(stream::repeat(Ok::<_, Infallible>(Bytes::from(vec![b'x'; piece]))))
+    fn endless(piece: usize) -> impl Body {
+        streamed(stream::repeat(Bytes::from(vec![b'x'; piece])))
+    }
+
+    /// A body of pieces that come one by one.
+    fn streamed(pieces: impl Stream<Item = Bytes> + Send + 'static) -> impl Body {
+        let frames = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+        StreamBody::new(frames.boxed())
     }
 
     fn status(outcome: Result<Received, Problem>) -> u16 {
-        outcome.unwrap_err().into_response().status().as_u16()
+        outcome.unwrap_err().status().as_u16()
     }
 
     #[tokio::test]
     async fn pieces_come_together_in_order() {
-        let pieces = ["ab", "", "c", "def"].map(Ok::<_, Infallible>);
-        let body = Body::from_stream(stream::iter(pieces));
-        assert_eq!(receive(&app(100), body, 6).await.unwrap().bytes, "abcdef");
-        assert_eq!(receive(&app(100), Body::from("abc"), 3).await.unwrap().bytes, "abc");
-        assert_eq!(receive(&app(100), Body::empty(), 3).await.unwrap().bytes, "");
+        let mut body = streamed(stream::iter(["ab", "", "c", "def"]).map(Bytes::from));
+        assert_eq!(receive(&app(100), &mut body, 6).await.unwrap().bytes, "abcdef");
+        assert_eq!(receive(&app(100), &mut full("abc"), 3).await.unwrap().bytes, "abc");
+        let mut body = Empty::<Bytes>::new();
+        assert_eq!(receive(&app(100), &mut body, 3).await.unwrap().bytes, "");
     }
 
     #[tokio::test]
     async fn a_body_over_its_bound_is_refused_before_or_while_it_comes() {
-        assert_eq!(status(receive(&app(100), Body::from("abcd"), 3).await), 413);
-        assert_eq!(status(receive(&app(100), endless(1), 50).await), 413);
+        assert_eq!(status(receive(&app(100), &mut full("abcd"), 3).await), 413);
+        assert_eq!(status(receive(&app(100), &mut endless(1), 50).await), 413);
     }
 
     #[tokio::test]
     async fn all_bodies_together_have_a_bound_which_is_freed_with_them() {
         let app = app(10);
-        let held = receive(&app, Body::from("12345678"), 100).await.unwrap();
-        assert_eq!(status(receive(&app, Body::from("123"), 100).await), 429);
-        assert_eq!(status(receive(&app, endless(1), 100).await), 429);
+        let held = receive(&app, &mut full("12345678"), 100).await.unwrap();
+        assert_eq!(status(receive(&app, &mut full("123"), 100).await), 429);
+        assert_eq!(status(receive(&app, &mut endless(1), 100).await), 429);
         drop(held);
-        receive(&app, Body::from("1234567890"), 100).await.unwrap();
+        receive(&app, &mut full("1234567890"), 100).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stalls_is_given_up() {
         let app = app(1 << 20);
-        assert_eq!(status(receive(&app, Body::from_stream(stalled(1)), 100).await), 408);
-        let trickle = stream::repeat(()).then(|()| async {
+        let mut stalled = streamed(stream::iter([Bytes::from("x")]).chain(stream::pending()));
+        assert_eq!(status(receive(&app, &mut stalled, 100).await), 408);
+        let mut trickle = streamed(stream::repeat(()).then(|()| async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            Ok::<_, Infallible>("x")
-        });
-        assert_eq!(status(receive(&app, Body::from_stream(trickle), 100).await), 408);
+            Bytes::from("x")
+        }));
+        assert_eq!(status(receive(&app, &mut trickle, 100).await), 408);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_that_keeps_coming_is_waited_for() {
         let app = app(64 << 20);
-        let piece = vec![b'x'; 40 << 10];
-        let steady = stream::iter(0..90).then(move |_| {
+        let piece = Bytes::from(vec![b'x'; 40 << 10]);
+        let mut steady = streamed(stream::iter(0..90).then(move |_| {
             let piece = piece.clone();
             async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                Ok::<_, Infallible>(piece)
+                piece
             }
-        });
-        let received = receive(&app, Body::from_stream(steady), 64 << 20).await.unwrap();
+        }));
+        let received = receive(&app, &mut steady, 64 << 20).await.unwrap();
         assert_eq!(received.bytes.len(), 90 * (40 << 10));
-    }
-
-    fn stalled(pieces: usize) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
-        stream::repeat(Ok(Bytes::from_static(b"x"))).take(pieces).chain(stream::pending())
     }
 }

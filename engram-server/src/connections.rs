@@ -1,16 +1,15 @@
 //! The connections that are open: each is served here, and can be asked to leave.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use metrics::{Gauge, Key};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -18,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::exporter::{HTTP_CONNECTIONS, METADATA, MetricsExporter};
+use crate::routes::Router;
 
 /// Largest head of a request, and the piece that a body comes in, in bytes.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
@@ -121,16 +121,15 @@ pub(crate) fn serve_connection(
     set_options(&stream, config.write_timeout);
     async move {
         let connection = Arc::new(connection);
-        let inner = TowerToHyperService::new(router);
         let service = {
             let connection = Arc::clone(&connection);
             service_fn(move |request| {
                 connection.begin();
-                let (answer, connection) = (inner.call(request), Arc::clone(&connection));
+                let (router, connection) = (router.clone(), Arc::clone(&connection));
                 async move {
-                    let response = answer.await;
+                    let response = router.respond(request).await;
                     connection.end();
-                    response
+                    Ok::<_, Infallible>(response)
                 }
             })
         };

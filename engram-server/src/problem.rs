@@ -5,13 +5,12 @@
 //! that names the field, the bound and the value. Deliberately absent: error texts of our own
 //! for what the engine refuses (its sentences are passed on), and matching on them.
 
-use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
 use engram_core::Error;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
+use crate::body::Response;
 use crate::json::JsonError;
 
 /// How long a client should wait before it tries again, in seconds.
@@ -256,14 +255,14 @@ impl From<JsonError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status();
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        let body = serde_json::to_vec(&problem.0).unwrap_or_default();
+        let mut response = Self::new(body.into());
+        *response.status_mut() = problem.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.0.retry_after {
+        if let Some(seconds) = problem.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -284,7 +283,7 @@ mod tests {
         let retry = matches!(status, 408 | 429 | 503 | 507);
         let unknown = slug == "poisoned";
         assert_eq!(problem.0.outcome == Some("unknown"), unknown, "{told}");
-        let response = problem.into_response();
+        let response = Response::from(problem);
         assert_eq!(response.headers().contains_key(RETRY_AFTER), retry, "{told}");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
     }

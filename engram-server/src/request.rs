@@ -1,55 +1,32 @@
 //! What handlers take from a request besides its body: names in the path, the query, and
 //! preconditions. Each refusal is a problem document that names the parameter.
 
-use axum::extract::{FromRequestParts, Path};
-use axum::http::HeaderMap;
-use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
-use axum::http::request::Parts;
+use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use hyper::{HeaderMap, Uri};
+
 use engram_core::Condition;
 
 use crate::problem::{Kind, Problem};
 
 /// The names in a path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) space: String,
-    /// The id, or `batch`: that word in an id's place is an id like any other, except to POST.
-    pub(crate) id: String,
-    /// The name of a quarantined item.
-    pub(crate) name: String,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Names {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(pairs) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| {
-                let bound = "percent-encoded UTF-8";
-                Problem::of_field(Kind::Malformed, "path", &error.to_string(), bound, "other bytes")
-            })?;
-        let mut names = Self { id: "batch".into(), ..Self::default() };
-        for (key, value) in pairs {
-            match key.as_str() {
-                "space" => names.space = value,
-                "id" => names.id = value,
-                _ => names.name = value,
-            }
-        }
-        Ok(names)
-    }
+    /// The id, or the name of a quarantined item.
+    pub(crate) last: String,
 }
 
 /// A query whose parameters are taken out one by one.
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Query {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
+impl Query {
+    /// The query of a request.
+    ///
+    /// # Errors
+    /// When it is no UTF-8 once decoded.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Problem> {
+        let query = uri.query().unwrap_or_default();
         if let Some(pair) = query.split('&').find(|pair| !decodes(pair)) {
             let name = pair.split_once('=').map_or("query", |(name, _)| name);
             let problem = "query parameter not understood";
@@ -59,9 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
         let pairs = form_urlencoded::parse(query.as_bytes());
         Ok(Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect()))
     }
-}
 
-impl Query {
     /// A parameter's value; it may be there once.
     pub(crate) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let Some(at) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };

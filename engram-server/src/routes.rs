@@ -1,4 +1,4 @@
-//! The table of routes, and what goes around every handler.
+//! What each request is answered with, and what goes around every answer.
 //!
 //! Other issues add theirs here: MCP, `OpenAPI` and authentication have no route yet, and get the
 //! 404 of every unknown path.
@@ -6,90 +6,128 @@
 mod batch;
 mod episodes;
 mod health;
+mod place;
 mod recall;
 mod reembed;
 mod spaces;
 mod wal;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
-use axum::{Router, response::IntoResponse};
-use futures_util::FutureExt;
-use serde::Serialize;
+use std::any::Any;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
+use futures_util::FutureExt;
+use hyper::header::{ALLOW, CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use self::place::{Found, Place, TABLE, find};
 use crate::app::App;
+use crate::body::{Body, Response};
 use crate::json::{EmbeddingForm, JsonError};
-use crate::leftover::Leftover;
+use crate::leftover::drain;
 use crate::problem::{Kind, Problem};
 use crate::request::Query;
 use crate::timing::RouteTimer;
 
-/// All routes.
-pub(crate) fn router(app: &App) -> Router {
-    let table: [(&'static str, MethodRouter<App>); 17] = [
-        ("/v1/spaces", get(spaces::list)),
-        ("/v1/spaces/{space}", delete(spaces::forget)),
-        ("/v1/spaces/{space}/episodes", post(episodes::remember).get(episodes::list)),
-        (
-            // `batch` is an id as good as any other, except to POST.
-            "/v1/spaces/{space}/episodes/batch",
-            post(batch::remember).get(episodes::get).delete(episodes::forget),
-        ),
-        ("/v1/spaces/{space}/episodes/{id}", get(episodes::get).delete(episodes::forget)),
-        ("/v1/spaces/{space}/recall", post(recall::recall)),
-        ("/v1/spaces/{space}/reembed", post(reembed::begin).get(reembed::status)),
-        ("/v1/wal", get(wal::status)),
-        ("/v1/wal/recovery", get(wal::recovery)),
-        ("/v1/wal/incidents", get(wal::incidents)),
-        ("/v1/wal/compact", post(wal::compact)),
-        ("/v1/wal/quarantine", get(wal::quarantine)),
-        ("/v1/wal/quarantine/{name}/restore", post(wal::restore)),
-        ("/livez", get(health::live)),
-        ("/readyz", get(health::ready)),
-        ("/metrics", get(health::metrics)),
-        ("/", get(health::root)),
-    ];
-    let mut router = Router::new();
-    for (path, methods) in table {
-        router = router.route(path, around(app, path, methods.fallback(no_method)));
+/// Answers requests; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Router(Arc<Routes>);
+
+#[derive(Debug)]
+struct Routes {
+    app: App,
+    /// One for each place.
+    timers: [RouteTimer; TABLE.len()],
+}
+
+impl Router {
+    pub(crate) fn new(app: App) -> Self {
+        let timers = TABLE.map(|(_, path, _)| RouteTimer::new(app.metrics().clone(), path));
+        Self(Arc::new(Routes { app, timers }))
     }
-    let unknown = around(app, "unknown", axum::routing::any(no_route));
-    router.fallback_service(unknown.with_state(app.clone())).with_state(app.clone())
-}
 
-/// A route with what goes around it: latency by its template, panics turned into answers, and
-/// the rest of a refused body read, so that the client gets to hear the refusal.
-fn around(app: &App, path: &'static str, methods: MethodRouter<App>) -> MethodRouter<App> {
-    let timer = RouteTimer::new(app.metrics().clone(), path);
-    methods.layer(from_fn(move |request: Request, next: Next| {
-        let timer = timer.clone();
-        async move {
-            let method = request.method().clone();
-            let start = tokio::time::Instant::now();
-            let (request, leftover) = Leftover::of(request);
-            let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            let response = outcome.unwrap_or_else(|panic| panicked(path, &*panic));
-            let status = response.status();
-            // Of a client that sends too slowly nothing more is wanted.
-            let slow = status == StatusCode::REQUEST_TIMEOUT;
-            let refused = status.is_client_error() || status.is_server_error();
-            if let Some(leftover) = leftover.filter(|_| refused && !slow) {
-                leftover.drain();
-            }
-            timer.record(&method, status, start.elapsed());
-            response
+    /// Answers a request. Its latency is counted by the path's template, a panic becomes an answer,
+    /// and the rest of a refused body is read, so that the client gets to hear the refusal.
+    pub(crate) async fn respond(&self, request: Request<impl Body + 'static>) -> Response {
+        let start = Instant::now();
+        let (head, mut body) = request.into_parts();
+        let found = find(head.uri.path());
+        let (_, path, _) = TABLE[found.place as usize];
+        let response = guarded(path, answer(&self.0.app, &head, found, &mut body)).await;
+        let status = response.status();
+        // Of a client that sends too slowly nothing more is wanted, and one that expects a "100
+        // Continue" sends nothing before it hears from the server.
+        let slow = status == StatusCode::REQUEST_TIMEOUT;
+        let refused = status.is_client_error() || status.is_server_error();
+        if refused && !slow && !head.headers.contains_key(EXPECT) {
+            drain(body);
         }
-    }))
+        self.0.timers[found.place as usize].record(&head.method, status, start.elapsed());
+        response
+    }
 }
 
-async fn no_route(request: Request) -> Problem {
-    let path = request.uri().path();
+/// The answer, also where there is none because of a problem or a panic.
+async fn guarded(path: &str, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(answer) => answer.unwrap_or_else(Response::from),
+        Err(panic) => panicked(path, &*panic),
+    }
+}
+
+/// The table of what is done where.
+async fn answer(
+    app: &App,
+    head: &Parts,
+    found: Found<'_>,
+    body: &mut impl Body,
+) -> Result<Response, Problem> {
+    let Parts { uri, headers, .. } = head;
+    let (names, query) = (|| found.names(), || Query::of(uri));
+    // Who asks for the head only gets the same head.
+    let is_read = matches!(head.method, Method::GET | Method::HEAD);
+    let method = if is_read { &Method::GET } else { &head.method };
+    match (found.place, method) {
+        (Place::Root, &Method::GET) => health::root(),
+        (Place::Live, &Method::GET) => health::live(),
+        (Place::Ready, &Method::GET) => health::ready(app),
+        (Place::Metrics, &Method::GET) => Ok(health::metrics(app, headers)),
+        (Place::Spaces, &Method::GET) => spaces::list(app, query()?),
+        (Place::Space, &Method::DELETE) => spaces::forget(app, names()?, query()?, headers).await,
+        (Place::Episodes, &Method::POST) => {
+            episodes::remember(app, names()?, query()?, headers, body).await
+        }
+        (Place::Episodes, &Method::GET) => episodes::list(app, names()?, query()?).await,
+        (Place::Batch, &Method::POST) => {
+            batch::remember(app, names()?, query()?, headers, body).await
+        }
+        (Place::Batch | Place::Episode, &Method::GET) => {
+            episodes::get(app, &names()?, query()?, headers)
+        }
+        (Place::Batch | Place::Episode, &Method::DELETE) => {
+            episodes::forget(app, names()?, query()?, headers).await
+        }
+        (Place::Recall, &Method::POST) => {
+            recall::recall(app, names()?, query()?, headers, body).await
+        }
+        (Place::Reembed, &Method::POST) => reembed::begin(app, names()?, query()?).await,
+        (Place::Reembed, &Method::GET) => reembed::status(app, &names()?, query()?),
+        (Place::Wal, &Method::GET) => wal::status(app, query()?),
+        (Place::Recovery, &Method::GET) => wal::recovery(app, query()?),
+        (Place::Incidents, &Method::GET) => wal::incidents(app, query()?),
+        (Place::Compact, &Method::POST) => wal::compact(app, query()?).await,
+        (Place::Quarantine, &Method::GET) => wal::quarantine(app, query()?).await,
+        (Place::Restore, &Method::POST) => wal::restore(app, names()?, query()?).await,
+        (Place::Unknown, _) => Err(no_route(uri.path())),
+        (place, _) => Ok(no_method(&head.method, place)),
+    }
+}
+
+fn no_route(path: &str) -> Problem {
     Problem::of_field(
         Kind::NoRoute,
         "path",
@@ -99,26 +137,28 @@ async fn no_route(request: Request) -> Problem {
     )
 }
 
-async fn no_method(method: Method) -> Problem {
-    Problem::of_field(
+fn no_method(method: &Method, place: Place) -> Response {
+    let (_, _, allowed) = TABLE[place as usize];
+    let mut response = Response::from(Problem::of_field(
         Kind::MethodNotAllowed,
         "method",
         "not one that this path takes",
         "the methods in the Allow header",
         method.as_str(),
-    )
+    ));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
-fn panicked(path: &str, panic: &(dyn std::any::Any + Send)) -> Response {
+fn panicked(path: &str, panic: &(dyn Any + Send)) -> Response {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(route = path, panic = text, "a request's handler panicked; please report it");
-    Problem::new(
+    Response::from(Problem::new(
         Kind::Internal,
         "a defect in the server ended this request; the log says where; the outcome of a change \
          is unknown",
-    )
-    .into_response()
+    ))
 }
 
 /// An answer of 200 with JSON.
@@ -130,7 +170,7 @@ fn json<T: Serialize>(value: &T) -> Result<Response, Problem> {
 
 /// An answer of 200 with text that is JSON.
 fn json_text(text: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(text));
+    let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -1,6 +1,6 @@
 //! Listens, serves, and stops without cutting off what it accepted.
 //!
-//! Connections are served by hyper itself, not by `axum::serve`, for the sake of a time limit on
+//! Connections are served by hyper, in a loop of our own, for the sake of a time limit on
 //! heads and of a bound on connections that gives way to newcomers. Deliberately absent: TLS and
 //! HTTP/2 (a proxy's work), signals (the caller gives `shutdown`), and any word on stdout.
 
@@ -12,7 +12,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use engram_core::store::RecoveryProgress;
 use engram_core::{Error, Result, Store};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
@@ -24,7 +23,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::connections::{Connections, serve_connection};
 use crate::exporter::MetricsExporter;
-use crate::routes::router;
+use crate::routes::Router;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -138,7 +137,7 @@ async fn accept_until(
     opened: oneshot::Receiver<Result<()>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let router: Router = router(app);
+    let router = Router::new(app.clone());
     let mut shutdown = pin!(shutdown);
     let mut opened = pin!(opened);
     let mut opening = true;

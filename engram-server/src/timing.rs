@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
+use hyper::{Method, StatusCode};
 use metrics::{Histogram, Key, Label};
 
 use crate::exporter::{HTTP_REQUEST_DURATION_SECONDS, METADATA, MetricsExporter};

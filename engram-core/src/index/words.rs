@@ -56,9 +56,16 @@ pub enum Kind {
 pub fn each(text: &str, sink: impl FnMut(&str, Kind)) {
     let mut machine =
         Machine { word: String::new(), chars: 0, joiner: None, before: None, now: None, sink };
-    for c in text.chars() {
+    let mut rest = text;
+    loop {
+        // What most texts are made of goes word by word.
+        let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let (letters, others) = rest.split_at(rest.bytes().take_while(plain).count());
+        machine.letters(letters);
+        let mut chars = others.chars();
+        let Some(c) = chars.next() else { break };
+        rest = chars.as_str();
         match c {
-            'a'..='z' | '0'..='9' => machine.letter(c),
             'A'..='Z' => machine.letter(c.to_ascii_lowercase()),
             _ if c.is_ascii() => machine.sign(c),
             // Hangul syllables would be taken apart only to be put together again.
@@ -182,6 +189,16 @@ impl<F: FnMut(&str, Kind)> Machine<F> {
         } else {
             self.push(c);
         }
+    }
+
+    /// Letters and digits of ASCII in a row.
+    fn letters(&mut self, letters: &str) {
+        let Some(first) = letters.chars().next() else { return };
+        self.letter(first);
+        // Nothing waits before the others, and they change nothing that is there.
+        let room = (WORD_CHARS_MAX - self.chars).min(letters.len() - 1);
+        self.word.push_str(&letters[1..=room]);
+        self.chars += room;
     }
 
     fn push(&mut self, c: char) {
@@ -409,6 +426,8 @@ mod tests {
     fn a_long_word_is_cut() {
         check(&"x".repeat(1 << 20), &[&"x".repeat(WORD_CHARS_MAX)]);
         assert_eq!(cut(&"é".repeat(1_000))[0].len(), WORD_CHARS_MAX);
+        let mixed = format!("{}abcd", "é".repeat(WORD_CHARS_MAX - 2));
+        assert_eq!(cut(&mixed), [format!("{}ab", "e".repeat(WORD_CHARS_MAX - 2))]);
         assert!(cut(&"\u{301}".repeat(1 << 16)).is_empty());
         assert_eq!(cut(&"猫".repeat(1 << 16)).len(), 1 << 16);
     }

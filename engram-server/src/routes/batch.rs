@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
 use engram_core::episode::limits::BATCH_BYTES_MAX;
 use engram_core::store::{BatchOutcome, Pending};
 use engram_core::{Condition, Store};
+use hyper::HeaderMap;
 use serde::Serialize;
 
 use super::{blocking, json};
 use crate::app::App;
-use crate::body::{MediaType, receive};
+use crate::body::{Body, MediaType, Response, receive};
 use crate::config::INLINE_BYTES_MAX;
 use crate::json::{JsonError, parse_array, parse_ndjson};
 use crate::problem::{Kind, Problem};
@@ -24,22 +21,22 @@ type Unreadable = BTreeMap<usize, JsonError>;
 
 /// `POST /v1/spaces/{space}/episodes/batch`
 pub(super) async fn remember(
-    State(app): State<App>,
+    app: &App,
     names: Names,
     query: Query,
-    headers: HeaderMap,
-    body: Body,
+    headers: &HeaderMap,
+    body: &mut impl Body,
 ) -> Result<Response, Problem> {
     query.done("no parameters")?;
-    let media = MediaType::of(&headers)?;
-    let condition = condition(&headers)?;
+    let media = MediaType::of(headers)?;
+    let condition = condition(headers)?;
     if let Condition::Lsn(lsn) = condition {
         let (problem, bound) = ("cannot hold for a whole batch", "If-None-Match: *, or nothing");
         let value = lsn.to_string();
         return Err(Problem::of_field(Kind::Malformed, "if-match", problem, bound, value));
     }
     let store = app.store()?.clone();
-    let received = receive(&app, body, BATCH_BYTES_MAX).await?;
+    let received = receive(app, body, BATCH_BYTES_MAX).await?;
     let (pending, unreadable) = if received.bytes.len() <= INLINE_BYTES_MAX {
         submit(&store, &names.space, &received.bytes, media, condition)?
     } else {

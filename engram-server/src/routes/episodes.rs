@@ -1,16 +1,13 @@
 //! One episode at a time, and lists.
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::header::ETAG;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
 use engram_core::store::ListQuery;
+use hyper::header::{ETAG, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::{blocking, embedding_form, json, json_text, of_read};
 use crate::app::App;
-use crate::body::{MediaType, receive};
+use crate::body::{Body, MediaType, Response, receive};
 use crate::config::{EPISODE_BODY_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::json::{EmbeddingForm, parse_draft, parse_time, write_episode};
 use crate::problem::{Kind, Problem};
@@ -18,11 +15,11 @@ use crate::request::{Names, Query, condition, etag, has_already};
 
 /// `POST /v1/spaces/{space}/episodes`
 pub(super) async fn remember(
-    State(app): State<App>,
+    app: &App,
     names: Names,
     query: Query,
-    headers: HeaderMap,
-    body: Body,
+    headers: &HeaderMap,
+    body: &mut impl Body,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -31,12 +28,12 @@ pub(super) async fn remember(
         lsn: u64,
     }
     query.done("no parameters")?;
-    if MediaType::of(&headers)? == MediaType::NdJson {
+    if MediaType::of(headers)? == MediaType::NdJson {
         return Err(MediaType::refused("NDJSON; send it to …/episodes/batch"));
     }
-    let condition = condition(&headers)?;
+    let condition = condition(headers)?;
     let store = app.store()?;
-    let received = receive(&app, body, EPISODE_BODY_BYTES_MAX).await?;
+    let received = receive(app, body, EPISODE_BODY_BYTES_MAX).await?;
     let draft = if received.bytes.len() <= INLINE_BYTES_MAX {
         parse_draft(&received.bytes)?
     } else {
@@ -51,17 +48,17 @@ pub(super) async fn remember(
 }
 
 /// `GET /v1/spaces/{space}/episodes/{id}`
-pub(super) async fn get(
-    State(app): State<App>,
-    names: Names,
+pub(super) fn get(
+    app: &App,
+    names: &Names,
     mut query: Query,
-    headers: HeaderMap,
+    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let form = embedding_form(&mut query)?.unwrap_or(EmbeddingForm::List);
     query.done("embedding")?;
-    let stored = app.store()?.get(&names.space, &names.id)?;
-    if has_already(&headers, stored.lsn) {
-        return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), stored.lsn));
+    let stored = app.store()?.get(&names.space, &names.last)?;
+    if has_already(headers, stored.lsn) {
+        return Ok(tagged(empty(StatusCode::NOT_MODIFIED), stored.lsn));
     }
     let mut text = Vec::with_capacity(256 + stored.episode.what.len());
     write_episode(&mut text, &stored, form);
@@ -70,23 +67,19 @@ pub(super) async fn get(
 
 /// `DELETE /v1/spaces/{space}/episodes/{id}`
 pub(super) async fn forget(
-    State(app): State<App>,
+    app: &App,
     names: Names,
     query: Query,
-    headers: HeaderMap,
+    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     query.done("no parameters")?;
-    let condition = condition(&headers)?;
-    app.store()?.forget(&names.space, &names.id, condition)?.await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let condition = condition(headers)?;
+    app.store()?.forget(&names.space, &names.last, condition)?.await?;
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// `GET /v1/spaces/{space}/episodes`
-pub(super) async fn list(
-    State(app): State<App>,
-    names: Names,
-    mut query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn list(app: &App, names: Names, mut query: Query) -> Result<Response, Problem> {
     let form = embedding_form(&mut query)?.unwrap_or(EmbeddingForm::None);
     let wanted = list_query(&mut query)?;
     query.done("one of from, to, who, where, limit, cursor, embedding")?;
@@ -135,6 +128,12 @@ fn list_query(query: &mut Query) -> Result<ListQuery, Problem> {
         limit: limit.transpose()?,
         cursor: query.take("cursor")?,
     })
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = status;
+    response
 }
 
 fn tagged(mut response: Response, lsn: u64) -> Response {

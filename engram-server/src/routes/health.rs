@@ -1,21 +1,20 @@
 //! Whether the server lives, whether it is ready, and its figures.
 
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
 use engram_core::Store;
 use engram_core::storage::wal::report::WalState;
 use engram_core::store::SpaceInfo;
+use hyper::HeaderMap;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 use super::json;
 use crate::app::App;
+use crate::body::Response;
 use crate::exporter::SpaceFigures;
 use crate::problem::{Kind, Problem};
 
 /// `GET /livez`: 200 as long as the process answers at all.
-pub(super) async fn live() -> Result<Response, Problem> {
+pub(super) fn live() -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         status: &'static str,
@@ -25,7 +24,7 @@ pub(super) async fn live() -> Result<Response, Problem> {
 
 /// `GET /readyz`: 200 when reads and writes are served. A full disk is not unready: reads and
 /// forgets go on, and writing resumes by itself.
-pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
+pub(super) fn ready(app: &App) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         status: &'static str,
@@ -46,11 +45,13 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(super) fn metrics(app: &App, headers: &HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     let spaces = app.open_store().map(figures_of_spaces).unwrap_or_default();
     let (kind, text) = app.metrics().render_with(accept, &spaces);
-    ([(CONTENT_TYPE, kind)], text).into_response()
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 fn figures_of_spaces(store: &Store) -> Vec<SpaceFigures> {
@@ -67,7 +68,7 @@ fn figures_of_spaces(store: &Store) -> Vec<SpaceFigures> {
 }
 
 /// `GET /`: which program this is.
-pub(super) async fn root() -> Result<Response, Problem> {
+pub(super) fn root() -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         name: &'static str,

@@ -1,13 +1,12 @@
 //! Embedding a space anew, and how far that is.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use engram_core::store::{EmbeddingState, EmbeddingStatus};
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::{blocking, json};
 use crate::app::App;
+use crate::body::Response;
 use crate::problem::{Kind, Problem};
 use crate::request::{Names, Query};
 
@@ -37,11 +36,7 @@ impl From<EmbeddingStatus> for Answer {
 }
 
 /// `POST /v1/spaces/{space}/reembed`: 202 while there is something to do, else 200.
-pub(super) async fn begin(
-    State(app): State<App>,
-    names: Names,
-    mut query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn begin(app: &App, names: Names, mut query: Query) -> Result<Response, Problem> {
     let replace_given = match query.take("replace_given")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -63,11 +58,7 @@ pub(super) async fn begin(
 }
 
 /// `GET /v1/spaces/{space}/reembed`
-pub(super) async fn status(
-    State(app): State<App>,
-    names: Names,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) fn status(app: &App, names: &Names, query: Query) -> Result<Response, Problem> {
     query.done("no parameters")?;
     json(&Answer::from(app.store()?.embedding_status(&names.space)?))
 }

@@ -1,17 +1,16 @@
 //! Spaces: the list of them, and forgetting one whole.
 
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use hyper::HeaderMap;
 use serde::Serialize;
 
 use super::json;
 use crate::app::App;
+use crate::body::Response;
 use crate::problem::Problem;
 use crate::request::{Names, Query, no_condition};
 
 /// `GET /v1/spaces`
-pub(super) async fn list(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+pub(super) fn list(app: &App, query: Query) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         spaces: Vec<Space>,
@@ -49,10 +48,10 @@ fn is_zero(number: &u64) -> bool {
 /// `DELETE /v1/spaces/{space}`: answers with how many episodes it forgot, by which LSN, and how
 /// many bytes the quarantine holds, which forgetting does not reach.
 pub(super) async fn forget(
-    State(app): State<App>,
+    app: &App,
     names: Names,
     query: Query,
-    headers: HeaderMap,
+    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -62,7 +61,7 @@ pub(super) async fn forget(
         quarantine_bytes: u64,
     }
     query.done("no parameters")?;
-    no_condition(&headers)?;
+    no_condition(headers)?;
     let store = app.store()?;
     let forgotten = store.forget_space(&names.space)?.await?;
     json(&Answer {

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use bytes::Bytes;
 use engram_core::Error;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
-use tower::ServiceExt as _;
 
 use super::*;
 use crate::{Config, MetricsExporter};
@@ -16,24 +14,24 @@ fn app() -> App {
     App::new(Config::default(), MetricsExporter::default(), "always".into(), Arc::default())
 }
 
-async fn ask(app: &App, request: Request<Body>) -> (StatusCode, String, String) {
-    let response = router(app).oneshot(request).await.unwrap();
+async fn ask(app: &App, request: Request<Full<Bytes>>) -> (StatusCode, String, String) {
+    let response = Router::new(app.clone()).respond(request).await;
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, kind.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(Body::from("{\"what\":\"w\"}")).unwrap()
+    request.body(Full::from("{\"what\":\"w\"}")).unwrap()
 }
 
 /// Asks for what must be refused; gives the problem document.
-async fn refused(app: &App, request: Request<Body>, status: u16, slug: &str) -> Value {
+async fn refused(app: &App, request: Request<Full<Bytes>>, status: u16, slug: &str) -> Value {
     let told = format!("{} {}", request.method(), request.uri());
     let (got, kind, body) = ask(app, request).await;
     assert_eq!(got.as_u16(), status, "{told}: {body}");
@@ -65,7 +63,7 @@ async fn other_methods_are_problems_and_name_the_allowed_ones() {
         ("DELETE", "/livez", "GET,HEAD"),
     ];
     for (method, path, allowed) in cases {
-        let response = router(&app()).oneshot(request(method, path, &[])).await.unwrap();
+        let response = Router::new(app()).respond(request(method, path, &[])).await;
         assert_eq!(response.headers()["allow"], allowed, "{method} {path}");
         let problem = refused(&app(), request(method, path, &[]), 405, "method-not-allowed").await;
         assert_eq!(problem["value"], method);
@@ -178,12 +176,7 @@ async fn latencies_are_counted_by_template_method_and_class() {
 
 #[tokio::test]
 async fn a_panic_is_a_problem_not_a_cut_connection() {
-    async fn defect() -> StatusCode {
-        panic!("a defect")
-    }
-    let app = app();
-    let route = around(&app, "/defect", get(defect)).with_state(app.clone());
-    let response = route.oneshot(request("GET", "/defect", &[])).await.unwrap();
+    let response = guarded("/defect", async { panic!("a defect") }).await;
     assert_eq!(response.status(), 500);
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
 }

@@ -1,17 +1,16 @@
 //! The log, as operators see it.
 
-use axum::extract::State;
-use axum::response::Response;
 use engram_core::storage::wal::report::{WalState, WalStatus};
 use serde::Serialize;
 
 use super::{blocking, json};
 use crate::app::App;
+use crate::body::Response;
 use crate::problem::Problem;
 use crate::request::{Names, Query};
 
 /// `GET /v1/wal`; also answers while the log is being recovered, with nothing counted yet.
-pub(super) async fn status(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+pub(super) fn status(app: &App, query: Query) -> Result<Response, Problem> {
     query.done("no parameters")?;
     match app.store() {
         Ok(store) => json(&store.wal()),
@@ -31,13 +30,13 @@ pub(super) async fn status(State(app): State<App>, query: Query) -> Result<Respo
 }
 
 /// `GET /v1/wal/recovery`
-pub(super) async fn recovery(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+pub(super) fn recovery(app: &App, query: Query) -> Result<Response, Problem> {
     query.done("no parameters")?;
     json(&*app.store()?.recovery_report())
 }
 
 /// `GET /v1/wal/incidents`
-pub(super) async fn incidents(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+pub(super) fn incidents(app: &App, query: Query) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer<T> {
         incidents: Vec<T>,
@@ -47,14 +46,14 @@ pub(super) async fn incidents(State(app): State<App>, query: Query) -> Result<Re
 }
 
 /// `POST /v1/wal/compact`
-pub(super) async fn compact(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+pub(super) async fn compact(app: &App, query: Query) -> Result<Response, Problem> {
     query.done("no parameters")?;
     let store = app.store()?.clone();
     json(&blocking(move || Ok(store.compact_from_memory()?)).await?)
 }
 
 /// `GET /v1/wal/quarantine`
-pub(super) async fn quarantine(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+pub(super) async fn quarantine(app: &App, query: Query) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer<T> {
         items: Vec<T>,
@@ -65,11 +64,7 @@ pub(super) async fn quarantine(State(app): State<App>, query: Query) -> Result<R
 }
 
 /// `POST /v1/wal/quarantine/{name}/restore`
-pub(super) async fn restore(
-    State(app): State<App>,
-    names: Names,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn restore(app: &App, names: Names, query: Query) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         restored: u64,
@@ -77,6 +72,6 @@ pub(super) async fn restore(
     }
     query.done("no parameters")?;
     let store = app.store()?.clone();
-    let (restored, skipped) = blocking(move || Ok(store.quarantine_restore(&names.name)?)).await?;
+    let (restored, skipped) = blocking(move || Ok(store.quarantine_restore(&names.last)?)).await?;
     json(&Answer { restored, skipped })
 }

@@ -1,6 +1,6 @@
 # Engram's commands. `make` alone lists them.
 #
-# What is needed: a Rust toolchain (1.95 or newer) and a C compiler to link with. Parts of the
+# What is needed: a Rust toolchain (1.95 or newer) and a C compiler. Parts of the
 # toolchain are added through rustup where they are missing, and valgrind through the distribution where
 # that needs no asking; all else is named, not installed.
 
@@ -228,6 +228,6 @@ need-rust:
 		echo "  https://rustup.rs  (or your distribution's package: apt-get install rustup)" >&2; \
 		exit 1; }
 	@command -v cc >/dev/null || { \
-		echo "a C compiler is missing, Rust links with it:" >&2; \
+		echo "a C compiler is missing, Rust links with it and the allocator is built with it:" >&2; \
 		echo "  apt-get install gcc libc6-dev  (dnf install gcc, apk add gcc musl-dev)" >&2; \
 		exit 1; }

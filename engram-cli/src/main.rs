@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// What one thread allocates and another frees, as here each payload, is cheaper than in the system's
-/// allocator, and takes no more memory.
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -69,6 +69,20 @@ impl Client {
 }
 
 #[tokio::test]
+async fn who_asks_for_the_head_gets_it_alone() {
+    let (_dir, server, mut client) = start().await;
+    client.post(EPISODES, &json!({"id": "a", "what": "w"})).await;
+    let path = format!("{EPISODES}/a");
+    let head = client.send("HEAD", &path, &[], "").await;
+    // Were a body sent all the same, the next answer would not be understood.
+    let whole = client.get(&path).await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    assert_eq!(head.headers["content-length"], whole.body.len().to_string());
+    assert_eq!(head.headers["etag"], whole.headers["etag"]);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_episode_is_kept_read_replaced_and_forgotten() {
     let (_dir, server, mut client) = start().await;
     let episode = json!({"id": "i/ä 1", "what": "w", "when": "2026-01-31T12:00:00Z",

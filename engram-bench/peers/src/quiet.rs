@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-/// A process that did nothing for so long is quiet: longer than any engine waits before it begins what
-/// it put off (Engram's indexes wait for up to 40 ms without a change).
+/// A process that did nothing for so long is quiet. Engram's indexes begin up to 40 ms after the last
+/// change with what they put off.
 const WINDOW: Duration = Duration::from_millis(60);
 /// The longest wait. Whoever works on longer is told to have worked for so long.
 const LONGEST: Duration = Duration::from_secs(3);

@@ -178,12 +178,13 @@ pub fn dump(
     for segment in &survey.segments {
         let (facts, _) = scan(&env, segment, true, &RecoveryProgress::default(), Room::default())?;
         let judgement = crate::storage::wal::plan::judge(&facts, segment.position);
-        dump_segment(segment, &judgement, each)?;
+        dump_segment(&env, segment, &judgement, each)?;
     }
     Ok(())
 }
 
 fn dump_segment(
+    env: &Env,
     segment: &Surveyed,
     judgement: &Judgement,
     each: &mut dyn FnMut(FrameDump) -> Result<()>,
@@ -192,7 +193,8 @@ fn dump_segment(
     let header = segment.header.header;
     let last = segment.position.last_lsn_allowed();
     let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START);
-    let mut reader = SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, true);
+    let source = segment.file(env).map_err(|e| Error::io("open", env.wal_path(&file), &e))?;
+    let mut reader = SpanReader::new(source, segment.file_bytes, scanner, true);
     let tail = judgement.tail_start.unwrap_or(u64::MAX);
     while let Some(item) = reader.next_span().map_err(|e| Error::io("read", &file, &e.cause))? {
         let offset = item.offset;

@@ -233,7 +233,7 @@ impl Case {
             header: ReadHeader { header, bad: [false; 2], unreadable: [false; 2] },
             file_bytes: bytes.len() as u64,
             position: self.position(),
-            file,
+            held: Some(file),
         };
         (
             scan(&env, &surveyed, false, &RecoveryProgress::default(), Room::default()).unwrap().0,

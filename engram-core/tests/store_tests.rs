@@ -5,11 +5,13 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use engram_core::store::{Condition, ListQuery, Options, Store};
+use engram_core::storage::wal::segment::FRAMES_START;
+use engram_core::storage::wal::segments::OPEN_FILES_MAX;
+use engram_core::store::{Condition, ListQuery, Options, Scale, Store};
 use engram_core::{Draft, Error, Timestamp};
 
 use support::disk::{MemDisk, Op};
-use support::{draft, open};
+use support::{DIR, draft, open, options, remember, wal};
 
 #[test]
 fn what_is_remembered_is_there_after_a_restart() {
@@ -63,6 +65,36 @@ fn an_episode_larger_than_a_segment_gets_a_segment_of_its_own() {
     let store = Store::open(dir.path(), options()).unwrap();
     assert_eq!(store.recovery_report().recovered, 10);
     assert_eq!(store.get("s", "big4").unwrap().episode.what, what);
+}
+
+#[test]
+fn a_log_of_many_segments_holds_few_of_them_open() {
+    /// The head, the lock, the spare, the ballast, what a start reads or gives back.
+    const OTHERS_MAX: usize = 16;
+    let scale = Scale { segment_bytes_min: 8 << 10, ..Scale::default() };
+    let options = |disk| Options { scale, segment_bytes: 8 << 10, ..options(disk) };
+    let disk = MemDisk::new();
+    let store = Store::open(DIR, options(&disk)).unwrap();
+    let segments = OPEN_FILES_MAX + 50;
+    for n in 0..segments {
+        remember(&store, &format!("e{n}"), format!("{n:6000}"));
+    }
+    let files = store.wal().segments;
+    assert!(files.len() >= segments);
+    store.close().unwrap();
+    assert!(disk.most_open() <= OPEN_FILES_MAX + OTHERS_MAX, "{}", disk.most_open());
+
+    // Damaged where a start does not hold the file open.
+    let disk = MemDisk::of(&disk.image());
+    disk.flip(&wal(&files[0].file), usize::try_from(FRAMES_START).unwrap() + 1000, 3);
+    let store = Store::open(DIR, options(&disk)).unwrap();
+    assert_eq!(store.recovery_report().failed.total(), 1);
+    assert!(store.recovery_report().incidents[0].quarantined_as.is_some());
+    assert!(matches!(store.get("s", "e0"), Err(Error::NoEpisode { .. })));
+    for n in 1..segments {
+        assert_eq!(store.get("s", &format!("e{n}")).unwrap().episode.what, format!("{n:6000}"));
+    }
+    assert!(disk.most_open() <= OPEN_FILES_MAX + OTHERS_MAX, "{}", disk.most_open());
 }
 
 fn at_minute(id: &str, minute: u64, what: &str) -> Draft {

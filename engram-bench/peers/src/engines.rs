@@ -85,6 +85,8 @@ pub(crate) fn named(name: &str) -> Outcome<Open> {
     let mut engines: BTreeMap<&str, Open> = all().into_iter().collect();
     engines.insert("engram, compacting", engram::open_compacting);
     engines.insert("sqlite, all in its log", sqlite::open_without_checkpoints);
+    #[cfg(feature = "rocksdb")]
+    engines.insert("rocksdb, all in its log", rocks::open_with_all_in_its_log);
     Ok(*engines.get(name).ok_or_else(|| format!("no engine {name:?}"))?)
 }
 

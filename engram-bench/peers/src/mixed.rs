@@ -18,7 +18,14 @@ const KNOWN: u64 = 20_000;
 const BATCH: u64 = 500;
 const READS_A_WRITE: u64 = 9;
 /// Those that find a record by its key, and keep it.
-const ENGINES: [&str; 4] = ["engram", "sqlite", "redb", "fjall"];
+const ENGINES: &[&str] = &[
+    "engram",
+    "sqlite",
+    "redb",
+    "fjall",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
+];
 
 /// Measures.
 pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
@@ -26,7 +33,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let record = text(RECORD_BYTES);
     let setup = Setup { record_bytes: RECORD_BYTES, writers_max: 32, prefills: true };
     let mut opened = Vec::new();
-    for name in ENGINES.into_iter().filter(|name| plan.wants(name)) {
+    for name in ENGINES.iter().copied().filter(|name| plan.wants(name)) {
         let engine = engines::named(name)?(&dir.join(name), setup)?;
         for first in (0..KNOWN).step_by(usize::try_from(BATCH)?) {
             engine.append_batch(first..first + BATCH, &record)?;
@@ -62,7 +69,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
         }
     }
     let mut report = Report::default();
-    let peers: Vec<&str> = ENGINES.into_iter().filter(|name| *name != "engram").collect();
+    let peers: Vec<&str> = ENGINES.iter().copied().filter(|name| *name != "engram").collect();
     for point in matrix.points() {
         if let Some(best) = matrix.best(point, &peers) {
             let what = format!("{} threads: engram / {best}", point.writers);

@@ -30,8 +30,22 @@ const BATCH: u64 = 500;
 /// What any recovery must at least do, with as many threads: read the bytes and checksum them.
 const READING: &str = "read and checksum";
 /// okaywal keeps no more than its current files: there is nothing of that size to recover.
-const ENGINES: [&str; 6] =
-    [ENGRAM, "sqlite", "sqlite, all in its log", "redb", "fjall", "raft-engine"];
+const ENGINES: &[&str] = &[
+    ENGRAM,
+    "sqlite",
+    "sqlite, all in its log",
+    "redb",
+    "fjall",
+    "raft-engine",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb, all in its log",
+];
+/// Who checkpoints every few megabytes has as little to recover at any size: told, not compared.
+const CHECKPOINTING: [&str; 2] = ["sqlite", "rocksdb"];
+/// Above it engines have their starts one after the other: nobody has the room for all at once.
+const TOGETHER_MAX_MB: u64 = 2000;
 /// So many times the best peer's speed, and this part of reading and checksumming.
 const TIMES: f64 = 5.0;
 const OF_READING: f64 = 0.7;
@@ -64,43 +78,62 @@ impl Starts {
 /// Measures.
 pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let mut report = Report::default();
+    let engines: Vec<_> = ENGINES.iter().copied().filter(|engine| plan.wants(engine)).collect();
     let sizes: &[u64] = if plan.quick { &[100] } else { &[10, 100, 700, 2000, 8000] };
-    for megabytes in sizes {
+    for megabytes in sizes.iter().copied() {
+        let together = if megabytes > TOGETHER_MAX_MB { 1 } else { engines.len().max(1) };
         let mut all = Vec::new();
-        let mut masters = Vec::new();
-        let records = megabytes * 1_000_000 / RECORD_BYTES as u64;
-        for engine in ENGINES.into_iter().filter(|engine| plan.wants(engine)) {
-            let dir = plan.fresh_dir(&format!("recovery-{}", engine.replace([',', ' '], "-")))?;
-            match fill_and_kill(engine, &dir.join("master"), records) {
-                Ok(acknowledged) => {
-                    masters.push((engine, dir, acknowledged));
-                    all.push(Starts { engine, warm: Vec::new(), cold: Vec::new() });
-                }
-                Err(cause) => report.fail(PART, &format!("{engine}: {cause}")),
-            }
-        }
-        all.push(Starts { engine: READING, warm: Vec::new(), cold: Vec::new() });
-        let large = *megabytes > 2000;
-        let rounds = if plan.quick || large { 3 } else { 5 };
-        let cold_rounds = if large { 1 } else { 3 };
-        for round in 0..rounds {
-            for starts in &mut all {
-                let is_of = |engine: &str| engine == starts.engine;
-                let master = masters.iter().find(|(engine, ..)| is_of(engine));
-                // What is read and checksummed is Engram's log.
-                let Some((_, dir, acknowledged)) = master.or(masters.first()) else { continue };
-                starts.warm.push(start(starts.engine, dir, *acknowledged, true)?);
-                if round < cold_rounds {
-                    starts.cold.push(start(starts.engine, dir, *acknowledged, false)?);
-                }
-            }
+        for group in engines.chunks(together) {
+            all.extend(in_turn(plan, group, megabytes, &mut report)?);
         }
         tell(&format!("{megabytes} MB"), &all, &mut report);
-        for (_, dir, _) in masters {
-            std::fs::remove_dir_all(dir)?;
-        }
     }
     Ok(Results::of(report))
+}
+
+/// The starts of these engines on logs of one size, in turn.
+fn in_turn(
+    plan: &Plan,
+    engines: &[&'static str],
+    megabytes: u64,
+    report: &mut Report,
+) -> Outcome<Vec<Starts>> {
+    let mut all = Vec::new();
+    let mut masters = Vec::new();
+    let records = megabytes * 1_000_000 / RECORD_BYTES as u64;
+    for engine in engines.iter().copied() {
+        let dir = plan.fresh_dir(&format!("recovery-{}", engine.replace([',', ' '], "-")))?;
+        match fill_and_kill(engine, &dir.join("master"), records) {
+            Ok(acknowledged) => {
+                masters.push((engine, dir, acknowledged));
+                all.push(Starts { engine, warm: Vec::new(), cold: Vec::new() });
+            }
+            Err(cause) => report.fail(PART, &format!("{engine}: {cause}")),
+        }
+    }
+    // What is read and checksummed is Engram's log.
+    let log = masters.iter().find(|(engine, ..)| *engine == ENGRAM);
+    if log.is_some() {
+        all.push(Starts { engine: READING, warm: Vec::new(), cold: Vec::new() });
+    }
+    let large = megabytes > TOGETHER_MAX_MB;
+    let rounds = if plan.quick || large { 3 } else { 5 };
+    let cold_rounds = if large { 1 } else { 3 };
+    for round in 0..rounds {
+        for starts in &mut all {
+            let is_of = |engine: &str| engine == starts.engine;
+            let master = masters.iter().find(|(engine, ..)| is_of(engine));
+            let Some((_, dir, acknowledged)) = master.or(log) else { continue };
+            starts.warm.push(start(starts.engine, dir, *acknowledged, true)?);
+            if round < cold_rounds {
+                starts.cold.push(start(starts.engine, dir, *acknowledged, false)?);
+            }
+        }
+    }
+    for (_, dir, _) in masters {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(all)
 }
 
 fn tell(size: &str, all: &[Starts], report: &mut Report) {
@@ -114,9 +147,9 @@ fn tell(size: &str, all: &[Starts], report: &mut Report) {
     }
     let Some(engram) = all.iter().find(|starts| starts.engine == ENGRAM) else { return };
     let ours = Starts::seconds(&engram.warm);
-    // Who checkpoints every few megabytes has as little to recover at any size: told, not compared.
-    let peers =
-        || all.iter().filter(|starts| ![ENGRAM, READING, "sqlite"].contains(&starts.engine));
+    let is_peer =
+        |engine: &&str| ![ENGRAM, READING].contains(engine) && !CHECKPOINTING.contains(engine);
+    let peers = || all.iter().filter(|starts| is_peer(&starts.engine));
     let median = |starts: &&Starts| {
         Spread::of(&Starts::seconds(&starts.warm)).map_or(f64::INFINITY, |spread| spread.median)
     };

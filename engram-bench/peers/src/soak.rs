@@ -1,10 +1,12 @@
 //! A day's writing in half an hour: the same episodes overwritten at a fixed rate, so that what is
 //! live stays the same and everything else has to go again: from the log, from the indexes and from
-//! memory. What grows, or gets slower, is seen from the first fifth of the time to the last.
+//! memory. What grows, or gets slower, is seen from the first fifth of the time to the last; and
+//! after each window the bare disk has a turn, since disks of shared machines get slower by themselves.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::engines::Written;
 use crate::network::RECORD_BYTES;
 use crate::open_loop::Latencies;
 use crate::record::text;
@@ -12,7 +14,7 @@ use crate::report::{Report, Target};
 use crate::results::Results;
 use crate::servers;
 use crate::space::disk_bytes;
-use crate::stats::{Spread, bytes};
+use crate::stats::{Spread, bytes, quantile};
 use crate::wire::Clients;
 use crate::{Outcome, Plan, progress};
 
@@ -29,6 +31,8 @@ const WINDOW: Duration = Duration::from_mins(1);
 const WINDOWS: usize = 30;
 const WINDOWS_QUICK: usize = 5;
 const PARTS: usize = 5;
+/// The turn of the bare disk behind each.
+const DISK_TURN: Duration = Duration::from_secs(1);
 
 /// What was seen in each window.
 #[derive(Debug, Default)]
@@ -36,6 +40,9 @@ struct Seen {
     memory: Vec<f64>,
     disk: Vec<f64>,
     latencies: Latencies,
+    /// Percentiles of a sync of one record by the bare disk.
+    sync_p50: Vec<f64>,
+    sync_p99: Vec<f64>,
 }
 
 /// Measures.
@@ -47,6 +54,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let mut clients = server.clients(CONNECTIONS, &record)?.numbered_below(LIVE);
     let (windows, window) =
         if plan.quick { (WINDOWS_QUICK, WINDOW / 6) } else { (WINDOWS, WINDOW) };
+    let mut limit = Written::prepare(&plan.fresh_dir("soak-disk")?, &record)?;
     fill(&mut clients)?;
     let mut seen = Seen::default();
     let begin = Instant::now();
@@ -54,6 +62,11 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
         seen.latencies.push(clients.open_loop(RATE, window)?);
         seen.memory.push(resident(&server.process())?);
         seen.disk.push(bytes(disk_bytes(&dir)?));
+        let mut syncs = Vec::new();
+        limit.slice(1, DISK_TURN, &mut syncs)?;
+        syncs.sort_by(f64::total_cmp);
+        seen.sync_p50.extend(quantile(&syncs, 0.5));
+        seen.sync_p99.extend(quantile(&syncs, 0.99));
         let minutes = begin.elapsed().as_secs_f64() / 60.0;
         progress(&format!("{PART}: {number} of {windows}, {minutes:.1} minutes"));
     }
@@ -78,6 +91,8 @@ impl Seen {
             ("p50", "seconds", &self.latencies.p50),
             ("p99", "seconds", &self.latencies.p99),
             ("p99.9", "seconds", &self.latencies.p999),
+            ("the bare disk's p50", "seconds", &self.sync_p50),
+            ("the bare disk's p99", "seconds", &self.sync_p99),
         ] {
             let live = bytes(LIVE * RECORD_BYTES as u64);
             let scale = if unit == "ratio" { live } else { 1.0 };

@@ -21,13 +21,20 @@ const TIMES: f64 = 1.5;
 /// Who is not at rest by then is measured as it is.
 const REST_MAX: Duration = Duration::from_mins(1);
 /// A log in front of a store, and a consensus log, cannot overwrite.
-const ENGINES: [&str; 4] = ["engram, compacting", "sqlite", "redb", "fjall"];
+const ENGINES: &[&str] = &[
+    "engram, compacting",
+    "sqlite",
+    "redb",
+    "fjall",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
+];
 
 /// Measures.
 pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let mut report = Report::default();
     let live_bytes: u64 = if plan.quick { 64 << 20 } else { 1 << 30 };
-    for engine in ENGINES.into_iter().filter(|engine| plan.wants(engine)) {
+    for engine in ENGINES.iter().copied().filter(|engine| plan.wants(engine)) {
         let dir = plan.fresh_dir(PART)?;
         let begin = Instant::now();
         let used = overwrite(engine, &dir, live_bytes)?;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use engram_core::disk::{Disk, Entry, File, Lock, Open};
@@ -231,6 +231,9 @@ struct Core {
     state: Mutex<State>,
     crashed: AtomicBool,
     hook: Mutex<Option<Arc<Hook>>>,
+    /// Files that are open now, and the most that ever were.
+    open: AtomicUsize,
+    most_open: AtomicUsize,
 }
 
 /// The disk.
@@ -353,6 +356,11 @@ impl MemDisk {
         self.state().calls.get(&op).copied().unwrap_or(0)
     }
 
+    /// The most files that were open at a time.
+    pub fn most_open(&self) -> usize {
+        self.core.most_open.load(Ordering::Relaxed)
+    }
+
     /// Flips a bit under everybody's feet.
     pub fn flip(&self, path: &Path, byte: usize, bit: u32) {
         let mut state = self.state();
@@ -445,6 +453,8 @@ impl Disk for MemDisk {
         let open = Arc::clone(&state.inodes[inode].open);
         drop(state);
         let (core, path) = (Arc::clone(&self.core), path.to_owned());
+        let now = 1 + core.open.fetch_add(1, Ordering::Relaxed);
+        core.most_open.fetch_max(now, Ordering::Relaxed);
         Ok(Arc::new(MemFile { core, inode, path, writable: how != Open::Read, _open: open }))
     }
 
@@ -560,6 +570,12 @@ struct MemFile {
 impl fmt::Debug for MemFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        self.core.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -234,18 +234,13 @@ impl Compaction {
         self.env.wal_path(&format!("{}{TEMPORARY_SUFFIX}", self.name.file_name()))
     }
 
-    fn surveyed(&self, input: &Segment) -> Result<Surveyed> {
+    /// The file of an input, and its length.
+    fn opened(&self, input: &Segment) -> Result<(Arc<dyn File>, u64)> {
         let path = self.env.wal_path(&input.name.file_name());
         let file = self.env.disk.open(&path, Open::Read);
         let file = file.map_err(|e| Error::io("open", path.clone(), &e))?;
         let file_bytes = file.len().map_err(|e| Error::io("measure", path, &e))?;
-        Ok(Surveyed {
-            name: input.name,
-            header: ReadHeader { header: input.header, bad: [false; 2], unreadable: [false; 2] },
-            file_bytes,
-            position: Position::Followed { next_start: input.end + 1, cut: None },
-            file,
-        })
+        Ok((file, file_bytes))
     }
 
     /// Keeps the damage of an input, and finds the forgets that were lost in it.
@@ -254,7 +249,14 @@ impl Compaction {
         if !input.needs_rewrite {
             return Ok(Phase::Examine(at + 1));
         }
-        let surveyed = self.surveyed(input)?;
+        let (source, file_bytes) = self.opened(input)?;
+        let surveyed = Surveyed {
+            name: input.name,
+            header: ReadHeader { header: input.header, bad: [false; 2], unreadable: [false; 2] },
+            file_bytes,
+            position: Position::Followed { next_start: input.end + 1, cut: None },
+            held: Some(Arc::clone(&source)),
+        };
         let (facts, _) =
             scan(&self.env, &surveyed, false, &RecoveryProgress::default(), Room::default())?;
         let judgement = judge(&facts, surveyed.position);
@@ -272,7 +274,7 @@ impl Compaction {
                     restorable: Vec::new(),
                     salt: Some(input.header.salt),
                 };
-                let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
+                let kept = self.quarantine.keep(source.as_ref(), &keep);
                 let kept = kept.map_err(|e| {
                     Error::io("copy damaged bytes to", self.env.quarantine_dir(), &e)
                 })?;
@@ -302,12 +304,11 @@ impl Compaction {
         let mut reader = if let Some(reader) = reader {
             reader
         } else {
-            let surveyed = self.surveyed(&input)?;
+            let (file, bytes) = self.opened(&input)?;
             let header = &input.header;
             let misplaced = self.misplaced.remove(&input.number).unwrap_or_default();
             let scanner =
                 Scanner::new(header.salt, header.start, input.end, FRAMES_START).without(misplaced);
-            let (file, bytes) = (surveyed.file, surveyed.file_bytes);
             Box::new(SpanReader::new(file, bytes, scanner, false))
         };
         let path = self.env.wal_path(&input.name.file_name());

@@ -17,8 +17,11 @@ use super::segment::{SegmentHeader, SegmentName};
 use crate::disk::{File, Open};
 use crate::sync::{Mutex, MutexGuard};
 
-/// Most segment files that are held open for reading.
-pub const OPEN_FILES_MAX: usize = 256;
+/// Most segment files that are held open for reading. Some systems give a process 256 descriptors.
+pub const OPEN_FILES_MAX: usize = 128;
+
+/// When a file was used that must not be closed: its segment cannot be opened by its name yet.
+const UNLISTED: u64 = u64::MAX;
 
 /// Bytes between two frames that are read along with them, at most.
 const GAP_BYTES_MAX: u64 = 16 << 10;
@@ -77,6 +80,24 @@ struct Inner {
     unsettled: Vec<(u64, u64, u64)>,
 }
 
+impl Inner {
+    /// The time, counted in uses.
+    fn used_now(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
+    }
+
+    /// Holds a file open, in the place of those that were used the longest ago.
+    fn hold(&mut self, number: u32, file: Arc<dyn File>, used: u64) {
+        while self.open.len() >= OPEN_FILES_MAX {
+            let others = self.open.iter().filter(|(_, (_, used))| *used != UNLISTED);
+            let Some((&oldest, _)) = others.min_by_key(|(_, (_, used))| *used) else { break };
+            self.open.remove(&oldest);
+        }
+        self.open.insert(number, (file, used));
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub struct Segments {
@@ -108,8 +129,8 @@ impl Segments {
         let mut inner = self.inner();
         if let Some(file) = file {
             file.read_singly();
-            let tick = inner.tick;
-            inner.open.insert(segment.number, (file, tick));
+            let used = inner.used_now();
+            inner.hold(segment.number, file, used);
         }
         inner.start_of.insert(segment.number, segment.header.start);
         inner.by_start.insert(segment.header.start, segment);
@@ -175,8 +196,7 @@ impl Segments {
     /// Gives a segment that is being written a number by which it can be read already.
     pub fn add_unlisted(&self, number: u32, file: Arc<dyn File>) {
         file.read_singly();
-        let mut inner = self.inner();
-        inner.open.insert(number, (file, u64::MAX));
+        self.inner().hold(number, file, UNLISTED);
     }
 
     /// Takes back [`Segments::add_unlisted`].
@@ -220,11 +240,10 @@ impl Segments {
     pub fn file(&self, number: u32) -> io::Result<Option<Arc<dyn File>>> {
         let name = {
             let mut inner = self.inner();
-            inner.tick += 1;
-            let tick = inner.tick;
+            let now = inner.used_now();
             if let Some((file, used)) = inner.open.get_mut(&number) {
-                if *used != u64::MAX {
-                    *used = tick;
+                if *used != UNLISTED {
+                    *used = now;
                 }
                 return Ok(Some(Arc::clone(file)));
             }
@@ -247,14 +266,8 @@ impl Segments {
         file.read_singly();
         let mut inner = self.inner();
         if inner.start_of.contains_key(&number) {
-            if inner.open.len() >= OPEN_FILES_MAX {
-                let oldest = inner.open.iter().min_by_key(|(_, (_, used))| *used).map(|(&n, _)| n);
-                if let Some(oldest) = oldest {
-                    inner.open.remove(&oldest);
-                }
-            }
-            let tick = inner.tick;
-            inner.open.insert(number, (Arc::clone(&file), tick));
+            let used = inner.used_now();
+            inner.hold(number, Arc::clone(&file), used);
         }
         Ok(Some(file))
     }

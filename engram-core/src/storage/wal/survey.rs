@@ -21,6 +21,7 @@ use super::scan::{Scanner, Span};
 use super::segment::{
     FORMAT_VERSION, FRAMES_START, FileName, Identity, LSN_MAX, SegmentHeader, SegmentName,
 };
+use super::segments::OPEN_FILES_MAX;
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
 use crate::disk::{Entry, File, Open};
@@ -73,8 +74,27 @@ pub struct Surveyed {
     pub file_bytes: u64,
     /// Where it stands.
     pub position: Position,
-    /// Its open file.
-    pub file: Arc<dyn File>,
+    /// Its open file; `None` where a log has more of them than are held open.
+    pub held: Option<Arc<dyn File>>,
+}
+
+impl Surveyed {
+    /// Its file.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn file(&self, env: &Env) -> io::Result<Arc<dyn File>> {
+        open_unless_held(env, self.name, self.held.as_ref())
+    }
+}
+
+fn open_unless_held(
+    env: &Env,
+    name: SegmentName,
+    held: Option<&Arc<dyn File>>,
+) -> io::Result<Arc<dyn File>> {
+    let open = || env.disk.open(&env.wal_path(&name.file_name()), Open::Read);
+    held.map_or_else(open, |file| Ok(Arc::clone(file)))
 }
 
 impl Survey {
@@ -103,17 +123,21 @@ impl Survey {
             }
         }
         let mut read = Vec::new();
-        for name in names {
+        let held_from = names.len().saturating_sub(OPEN_FILES_MAX);
+        for (at, name) in names.into_iter().enumerate() {
             let bytes = sizes.get(&name.file_name()).copied().unwrap_or(0);
-            read.push((name, open_segment(env, name, bytes, accepted)?));
+            let mut opened = open_segment(env, name, bytes, accepted)?;
+            opened.held = opened.held.filter(|_| at >= held_from);
+            read.push((name, opened));
         }
-        survey.keep_own(read, accepted, Head::read(env))?;
+        survey.keep_own(env, read, accepted, Head::read(env))?;
         Ok(survey)
     }
 
     /// Sorts the files into the log's, obsolete ones and foreign ones.
     fn keep_own(
         &mut self,
+        env: &Env,
         read: Vec<(SegmentName, Opened)>,
         accepted: &[LsnRange],
         head: Option<Head>,
@@ -180,24 +204,30 @@ impl Survey {
                     cut: headers.get(at + 1).copied().flatten().and_then(SegmentHeader::cut_from),
                 },
             };
-            self.add_segment(*name, opened, position, accepted)?;
+            self.add_segment(env, *name, opened, position, accepted)?;
         }
         Ok(())
     }
 
     fn add_segment(
         &mut self,
+        env: &Env,
         name: SegmentName,
         opened: Opened,
         position: Position,
         accepted: &[LsnRange],
     ) -> Result<()> {
-        let Opened { file, file_bytes, header, path } = opened;
-        let pieced = || {
-            let header = piece_together(file.as_ref(), name, self.identity?)?;
-            Some(ReadHeader { header, bad: [true; 2], unreadable: [false; 2] })
-        };
-        let Some(header) = header.or_else(pieced) else {
+        let Opened { held, file_bytes, mut header, path } = opened;
+        if header.is_none()
+            && let Some(identity) = self.identity
+        {
+            let file = open_unless_held(env, name, held.as_ref());
+            let file = file.map_err(|e| Error::io("open", path.clone(), &e))?;
+            let pieced = piece_together(file.as_ref(), name, identity);
+            let as_read = |header| ReadHeader { header, bad: [true; 2], unreadable: [false; 2] };
+            header = pieced.map(as_read);
+        }
+        let Some(header) = header else {
             let last = last_possible(name, position, file_bytes);
             if covers(accepted, (name.start, last)) {
                 self.returned.push(name);
@@ -211,7 +241,7 @@ impl Survey {
             );
             return Err(Error::Missing { first: name.start, last, why });
         };
-        self.segments.push(Surveyed { name, header, file_bytes, position, file });
+        self.segments.push(Surveyed { name, header, file_bytes, position, held });
         Ok(())
     }
 
@@ -230,7 +260,7 @@ pub fn covers(accepted: &[LsnRange], (first, last): LsnRange) -> bool {
 
 #[derive(Debug)]
 struct Opened {
-    file: Arc<dyn File>,
+    held: Option<Arc<dyn File>>,
     file_bytes: u64,
     header: Option<ReadHeader>,
     path: PathBuf,
@@ -265,7 +295,7 @@ fn open_segment(
             return Err(Error::Unreadable { path, offset: 0, first, last, cause: e.to_string() });
         }
     };
-    Ok(Opened { file, file_bytes, header, path })
+    Ok(Opened { held: Some(file), file_bytes, header, path })
 }
 
 /// The highest LSN that a segment may hold, when its contents cannot tell.
@@ -301,10 +331,15 @@ pub fn scan(
     progress: &RecoveryProgress,
     room: Room,
 ) -> Result<(SegmentFacts, Contents)> {
-    let scanned = scan_without(env, segment, tolerant, progress, Vec::new(), room);
+    let file = segment.file(env);
+    let file = file.map_err(|e| Error::io("open", env.wal_path(&segment.name.file_name()), &e))?;
+    let scan = |misplaced, room| {
+        scan_without(env, segment, Arc::clone(&file), tolerant, progress, misplaced, room)
+    };
+    let scanned = scan(Vec::new(), room);
     let (facts, contents, strays) = scanned?;
     let footer = facts.footer.as_ref().map(|(offset, _)| *offset);
-    let early = footer.filter(|_| ends_in_another_footer(&facts, segment));
+    let early = footer.filter(|_| ends_in_another_footer(&facts, segment, &file));
     if strays.is_empty() && early.is_none() {
         return Ok((facts, contents));
     }
@@ -322,19 +357,19 @@ pub fn scan(
     misplaced.extend(early);
     misplaced.sort_unstable();
     let room = Room::of(contents, facts.frames);
-    let again = scan_without(env, segment, tolerant, progress, misplaced.clone(), room);
+    let again = scan(misplaced.clone(), room);
     again.map(|(facts, contents, _)| (SegmentFacts { misplaced, ..facts }, contents))
 }
 
 /// Whether the file goes on behind its footer and ends in another one: it was given the length of
 /// that one, so the first is a copy in a wrong place.
-fn ends_in_another_footer(facts: &SegmentFacts, segment: &Surveyed) -> bool {
+fn ends_in_another_footer(facts: &SegmentFacts, segment: &Surveyed, file: &Arc<dyn File>) -> bool {
     if facts.sealed_end >= segment.file_bytes {
         return false;
     }
     let SegmentHeader { salt, start, .. } = facts.header;
     let scanner = Scanner::new(salt, start, LSN_MAX, facts.sealed_end);
-    let mut reader = SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, true);
+    let mut reader = SpanReader::new(Arc::clone(file), segment.file_bytes, scanner, true);
     while let Ok(Some(item)) = reader.next_span() {
         if let Span::Frame(header) = item.span
             && header.kind == Kind::FOOTER
@@ -350,6 +385,7 @@ fn ends_in_another_footer(facts: &SegmentFacts, segment: &Surveyed) -> bool {
 fn scan_without(
     env: &Env,
     segment: &Surveyed,
+    file: Arc<dyn File>,
     tolerant: bool,
     progress: &RecoveryProgress,
     misplaced: Vec<u64>,
@@ -360,8 +396,7 @@ fn scan_without(
     let header = segment.header.header;
     let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
     let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START).without(misplaced);
-    let mut reader =
-        SpanReader::new(Arc::clone(&segment.file), segment.file_bytes, scanner, tolerant);
+    let mut reader = SpanReader::new(file, segment.file_bytes, scanner, tolerant);
     let mut facts = SegmentFacts {
         name: segment.name,
         header,

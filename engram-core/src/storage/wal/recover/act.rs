@@ -199,7 +199,7 @@ impl Recovery {
                 restorable: Vec::new(),
                 salt: Some(judged.facts.header.salt),
             };
-            match self.quarantine.keep(judged.surveyed.file.as_ref(), &keep) {
+            match self.keep(&judged.surveyed, &keep) {
                 Ok(kept) => name = Some(kept),
                 Err(e) => {
                     stays = true;
@@ -214,6 +214,11 @@ impl Recovery {
         let incident = damage_incident(&self.env, &judged.facts, loss, name);
         // What is written down nowhere must be found again.
         stays | !self.note(incident)
+    }
+
+    /// Copies bytes of a segment to the quarantine. Gives the name there.
+    fn keep(&self, surveyed: &Surveyed, keep: &Keep<'_>) -> io::Result<String> {
+        self.quarantine.keep(surveyed.file(&self.env)?.as_ref(), keep)
     }
 
     /// Writes a damaged header copy again from the good one.
@@ -244,7 +249,7 @@ impl Recovery {
                 restorable: Vec::new(),
                 salt: Some(surveyed.header.header.salt),
             };
-            let kept = self.quarantine.keep(surveyed.file.as_ref(), &keep);
+            let kept = self.keep(surveyed, &keep);
             match &kept {
                 Ok(_) => kept_at.push(offset),
                 Err(e) => tracing::warn!(
@@ -350,6 +355,7 @@ impl Recovery {
             .collect();
         let replaces = cut.start == last.facts.header.start;
         let old = &last.facts.header;
+        let file = last.surveyed.file(&self.env)?;
         // In the place of a file it says of the one before what that file said.
         let inherited = Some(old.skipped).filter(|_| replaces && old.cut);
         let mut new = NewSegment {
@@ -363,7 +369,7 @@ impl Recovery {
             let header = contents.header(fact);
             let mut payload = vec![0; header.length as usize];
             let at = fact.offset() + frame::HEADER_BYTES_U64;
-            read_exact_at(last.surveyed.file.as_ref(), &mut payload, at)?;
+            read_exact_at(file.as_ref(), &mut payload, at)?;
             new.frames.push((header, payload));
         }
         let writer = self.new_segment(identity, &new)?;
@@ -382,7 +388,7 @@ impl Recovery {
         });
         if replaces {
             // Nobody needs to wait until its blocks are given back.
-            self.give_back(Surplus::Unnamed(last.surveyed.file));
+            self.give_back(Surplus::Unnamed(file));
             return Ok(writer);
         }
         last.judgement.end = cut.start - 1;
@@ -424,7 +430,7 @@ impl Recovery {
             return Ok(false);
         }
         let mut rest = vec![0; usize::try_from(end - from).unwrap_or(usize::MAX)];
-        read_up_to(judged.surveyed.file.as_ref(), &mut rest, from)?;
+        read_up_to(judged.surveyed.file(&self.env)?.as_ref(), &mut rest, from)?;
         let Some(last) = rest.iter().rposition(|&byte| byte != 0) else { return Ok(false) };
         Ok(self.quarantine_loss(judged, &Loss::of(from, last as u64 + 1)))
     }
@@ -433,7 +439,7 @@ impl Recovery {
     fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
         let file = judged.facts.name.file_name();
         let Some(keep) = self.tail_of(judged, &file)? else { return Ok(false) };
-        let kept = self.quarantine.keep(judged.surveyed.file.as_ref(), &keep);
+        let kept = self.keep(&judged.surveyed, &keep);
         if let Err(e) = &kept {
             tracing::warn!(
                 file,
@@ -463,7 +469,7 @@ impl Recovery {
             && !self.quarantine.has_tail_of(file, salt)
         {
             let scanner = Scanner::new(salt, *end, LSN_MAX, start);
-            let source = Arc::clone(&judged.surveyed.file);
+            let source = judged.surveyed.file(&self.env)?;
             let mut reader = SpanReader::new(source, tail_end, scanner, true);
             let mut lsns = Vec::new();
             while let Some(item) = reader.next_span().map_err(|e| e.cause)? {

@@ -18,8 +18,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use hyper::header::{ALLOW, CONTENT_TYPE, EXPECT, HeaderValue};
-use hyper::http::request::Parts;
+use http::request::Parts;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ use self::place::{Found, Place, TABLE, find};
 use crate::app::App;
 use crate::body::{Body, Response};
 use crate::json::{EmbeddingForm, JsonError};
-use crate::leftover::drain;
+use crate::leftover::Refusable;
 use crate::problem::{Kind, Problem};
 use crate::request::Query;
 use crate::timing::RouteTimer;
@@ -54,17 +54,16 @@ impl Router {
     /// and the rest of a refused body is read, so that the client gets to hear the refusal.
     pub(crate) async fn respond(&self, request: Request<impl Body + 'static>) -> Response {
         let start = Instant::now();
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        let mut body = Refusable::new(&head, body);
         let found = find(head.uri.path());
         let (_, path, _) = TABLE[found.place as usize];
         let response = guarded(path, answer(&self.0.app, &head, found, &mut body)).await;
         let status = response.status();
-        // Of a client that sends too slowly nothing more is wanted, and one that expects a "100
-        // Continue" sends nothing before it hears from the server.
+        // Of a client that sends too slowly nothing more is wanted.
         let slow = status == StatusCode::REQUEST_TIMEOUT;
-        let refused = status.is_client_error() || status.is_server_error();
-        if refused && !slow && !head.headers.contains_key(EXPECT) {
-            drain(body);
+        if (status.is_client_error() || status.is_server_error()) && !slow {
+            body.drain();
         }
         self.0.timers[found.place as usize].record(&head.method, status, start.elapsed());
         response

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use engram_core::{Error, Result, Store};
+use engram_core::{Error, Options, Result, Store};
 use engram_server::{Config, MetricsExporter, Opening};
 use support::Running;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -156,4 +156,36 @@ async fn a_client_that_sends_all_before_it_listens_still_hears_the_refusal() {
     }
     server.stop().await.unwrap();
     drop(hold);
+}
+
+#[tokio::test]
+async fn a_client_that_was_told_to_go_on_still_hears_that_it_said_too_much() {
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    const PIECE_BYTES: usize = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let server = start(Config::default(), opening(|| Store::open(path, Options::default()))).await;
+    while server.connect().await.get("/readyz").await.status != 200 {}
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let piece =
+        [format!("{PIECE_BYTES:x}\r\n").into_bytes(), vec![b'x'; PIECE_BYTES], b"\r\n".into()];
+    let piece = piece.concat();
+    for (expects, answer) in [("100-continue", CONTINUE), ("the best", b"")] {
+        let head =
+            "POST /v1/spaces/s/episodes HTTP/1.1\r\nhost: engram\r\ntransfer-encoding: chunked";
+        client.write_all(format!("{head}\r\nexpect: {expects}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut heard = vec![0; answer.len()];
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, answer, "{expects}");
+        for _ in 0..24 {
+            client.write_all(&piece).await.unwrap();
+        }
+        client.write_all(b"0\r\n\r\n").await.unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 413", "{expects}");
+        // Up to the end of its JSON; the connection is then free again.
+        while client.read_u8().await.unwrap() != b'}' {}
+    }
+    server.stop().await.unwrap();
 }

@@ -8,11 +8,16 @@ use crate::Outcome;
 /// A process that did nothing for so long is quiet. Engram's indexes begin up to 40 ms after the last
 /// change with what they put off.
 const WINDOW: Duration = Duration::from_millis(60);
-/// The longest wait. Whoever works on longer is told to have worked for so long.
-const LONGEST: Duration = Duration::from_secs(3);
+/// The longest wait, if nothing else is said. Whoever works on longer is told to have worked for so long.
+pub(crate) const LONGEST: Duration = Duration::from_secs(3);
 
 /// Waits until the process is quiet; gives the seconds until then.
 pub(crate) fn wait(process: &str) -> Outcome<f64> {
+    wait_at_most(process, LONGEST)
+}
+
+/// The same, up to a longest wait.
+pub(crate) fn wait_at_most(process: &str, longest: Duration) -> Outcome<f64> {
     let start = Instant::now();
     let mut before = work(process)?;
     loop {
@@ -23,22 +28,26 @@ pub(crate) fn wait(process: &str) -> Outcome<f64> {
             return Ok(begin.as_secs_f64());
         }
         before = now;
-        if start.elapsed() > LONGEST {
-            return Ok(LONGEST.as_secs_f64());
+        if start.elapsed() > longest {
+            return Ok(longest.as_secs_f64());
         }
     }
 }
 
-/// What a process has done so far: ticks of processor time beyond what looking takes, and bytes
-/// that it wrote.
+/// What a process has done so far: ticks of processor time, and bytes that it wrote.
 fn work(process: &str) -> Outcome<(u64, u64)> {
+    let io = std::fs::read_to_string(format!("/proc/{process}/io"))?;
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let written = written.ok_or("no write_bytes in /proc/*/io")?.trim().parse()?;
+    Ok((ticks(process)?, written))
+}
+
+/// Processor time that a process took so far, in ticks of 10 ms (Linux's `USER_HZ`).
+pub(crate) fn ticks(process: &str) -> Outcome<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name in brackets may hold spaces; the 12th and 13th figures behind it are ticks.
     let figures = stat.rsplit_once(')').map_or("", |(_, figures)| figures);
     let ticks =
         figures.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok());
-    let io = std::fs::read_to_string(format!("/proc/{process}/io"))?;
-    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    let written = written.ok_or("no write_bytes in /proc/*/io")?.trim().parse()?;
-    Ok((ticks.sum::<u64>(), written))
+    Ok(ticks.sum())
 }

@@ -16,7 +16,7 @@ use crate::servers;
 use crate::space::disk_bytes;
 use crate::stats::{Spread, bytes, quantile};
 use crate::wire::Clients;
-use crate::{Outcome, Plan, progress};
+use crate::{Outcome, Plan, progress, quiet};
 
 const PART: &str = "soak";
 /// As it starts: with words and meaning indexed.
@@ -31,6 +31,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 const WINDOWS: usize = 30;
 const WINDOWS_QUICK: usize = 5;
 const PARTS: usize = 5;
+const TICKS_PER_SECOND: f64 = 100.0;
 /// The turn of the bare disk behind each.
 const DISK_TURN: Duration = Duration::from_secs(1);
 
@@ -43,6 +44,8 @@ struct Seen {
     /// Percentiles of a sync of one record by the bare disk.
     sync_p50: Vec<f64>,
     sync_p99: Vec<f64>,
+    /// Processor time of a request, that of indexing and compaction included.
+    processor: Vec<f64>,
 }
 
 /// Measures.
@@ -59,7 +62,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let mut seen = Seen::default();
     let begin = Instant::now();
     for number in 1..=windows {
+        let before = quiet::ticks(&server.process())?;
         seen.latencies.push(clients.open_loop(RATE, window)?);
+        let ticks = quiet::ticks(&server.process())? - before;
+        seen.processor.push(bytes(ticks) / TICKS_PER_SECOND / (RATE * window.as_secs_f64()));
         seen.memory.push(resident(&server.process())?);
         seen.disk.push(bytes(disk_bytes(&dir)?));
         let mut syncs = Vec::new();
@@ -88,6 +94,7 @@ impl Seen {
         for (what, unit, values) in [
             ("resident memory", "bytes", &self.memory),
             ("disk, over live bytes", "ratio", &self.disk),
+            ("processor time a request", "seconds", &self.processor),
             ("p50", "seconds", &self.latencies.p50),
             ("p99", "seconds", &self.latencies.p99),
             ("p99.9", "seconds", &self.latencies.p999),

@@ -233,7 +233,8 @@ impl Texts {
     }
 }
 
-/// What an allocation of so many bytes takes, with what a common allocator adds and rounds.
+/// What an allocation of so many bytes takes, with what glibc's allocator adds and rounds; others take some
+/// bytes less or more.
 fn heap(bytes: usize) -> usize {
     const HEADER: usize = 8;
     const STEP: usize = 16;

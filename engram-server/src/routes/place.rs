@@ -104,14 +104,15 @@ impl Found<'_> {
     /// # Errors
     /// When they are no UTF-8 once decoded.
     pub(super) fn names(&self) -> Result<Names, Problem> {
-        let decoded = |name: Option<&str>| {
+        let decoded = |which: &str, name: Option<&str>| {
             let decoded = percent_decode_str(name.unwrap_or_default()).decode_utf8();
             decoded.map(String::from).map_err(|_| {
-                let (problem, bound) = ("a name in it is not understood", "percent-encoded UTF-8");
-                Problem::of_field(Kind::Malformed, "path", problem, bound, "other bytes")
+                let (problem, bound) = ("not understood", "percent-encoded UTF-8");
+                Problem::of_field(Kind::Malformed, which, problem, bound, name.unwrap_or_default())
             })
         };
-        Ok(Names { space: decoded(self.space)?, last: decoded(self.last)? })
+        let last = if self.place == Place::Restore { "name" } else { "id" };
+        Ok(Names { space: decoded("space", self.space)?, last: decoded(last, self.last)? })
     }
 }
 

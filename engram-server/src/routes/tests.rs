@@ -1,9 +1,13 @@
 //! What the router answers when there is no store: refusals, health, figures.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use engram_core::Error;
+use engram_core::{Error, Options, Store};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 
@@ -53,20 +57,23 @@ async fn unknown_paths_are_problems() {
 }
 
 #[tokio::test]
-async fn other_methods_are_problems_and_name_the_allowed_ones() {
-    let cases = [
-        ("PUT", "/v1/spaces/s/episodes", "POST,GET,HEAD"),
-        ("POST", "/v1/spaces/s/episodes/i", "GET,HEAD,DELETE"),
-        ("PATCH", "/v1/wal", "GET,HEAD"),
-        ("GET", "/v1/spaces/s/recall", "POST"),
-        ("GET", "/v1/wal/compact", "POST"),
-        ("DELETE", "/livez", "GET,HEAD"),
-    ];
-    for (method, path, allowed) in cases {
-        let response = Router::new(app()).respond(request(method, path, &[])).await;
-        assert_eq!(response.headers()["allow"], allowed, "{method} {path}");
-        let problem = refused(&app(), request(method, path, &[]), 405, "method-not-allowed").await;
-        assert_eq!(problem["value"], method);
+async fn each_path_takes_the_methods_that_it_says_and_no_others() {
+    let app = app();
+    for (place, template, allowed) in TABLE.into_iter().filter(|(_, _, allowed)| *allowed != "") {
+        // A name in braces is a name like any other.
+        let path = template.replace('{', "%7B").replace('}', "%7D");
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
+            let told = format!("{method} {path}, {place:?}");
+            let response = Router::new(app.clone()).respond(request(method, &path, &[])).await;
+            if allowed.split(',').any(|one| one == method) {
+                assert!(matches!(response.status().as_u16(), 200 | 503), "{told}: {response:?}");
+                continue;
+            }
+            assert_eq!(response.headers()["allow"], allowed, "{told}");
+            let refusal = request(method, &path, &[]);
+            let problem = refused(&app, refusal, 405, "method-not-allowed").await;
+            assert_eq!(problem["value"], method, "{told}");
+        }
     }
 }
 
@@ -116,7 +123,11 @@ async fn bad_queries_and_preconditions_are_problems_that_name_the_parameter() {
     assert_eq!(problem["field"], "if-match");
     let batch = request("POST", "/v1/spaces/s/episodes/batch", &[("if-match", "\"17\"")]);
     assert_eq!(refused(&app(), batch, 400, "malformed").await["field"], "if-match");
-    refused(&app(), request("GET", "/v1/spaces/%ff/episodes", &[]), 400, "malformed").await;
+    for (path, field) in [("%ff/episodes", "space"), ("s/episodes/%ff", "id")] {
+        let request = request("GET", &format!("/v1/spaces/{path}"), &[]);
+        let problem = refused(&app(), request, 400, "malformed").await;
+        assert_eq!((&problem["field"], &problem["value"]), (&field.into(), &"%ff".into()));
+    }
 }
 
 #[tokio::test]
@@ -176,7 +187,30 @@ async fn latencies_are_counted_by_template_method_and_class() {
 
 #[tokio::test]
 async fn a_panic_is_a_problem_not_a_cut_connection() {
-    let response = guarded("/defect", async { panic!("a defect") }).await;
+    /// A body that shows a defect of whoever reads it.
+    struct Defect;
+
+    impl http_body::Body for Defect {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            panic!("a defect")
+        }
+    }
+
+    let app = app();
+    let dir = tempfile::tempdir().unwrap();
+    app.opened(Store::open(dir.path(), Options::default()));
+    let request = Request::post("/v1/spaces/s/episodes").body(Defect).unwrap();
+    let response = Router::new(app.clone()).respond(request).await;
     assert_eq!(response.status(), 500);
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    let (_, _, figures) = ask(&app, self::request("GET", "/metrics", &[])).await;
+    let labels = "route=\"/v1/spaces/{space}/episodes\",method=\"POST\",status=\"5xx\"";
+    let line = format!("engram_http_request_duration_seconds_count{{{labels}}} 1\n");
+    assert!(figures.contains(&line), "{figures}");
 }

@@ -2,8 +2,7 @@
 //! sizes of records; and batches that callers bring ready-made.
 //!
 //! For each size all engines are open at once, each in a directory of its own, and take turns in
-//! slices. In each round their order is drawn anew, and an engine's turn ends when it is quiet. Engram
-//! with its indexes has its turns behind all others: words of what one turn wrote take seconds to index.
+//! slices. In each round their order is drawn anew, and an engine's turn ends when it is quiet.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,8 +28,7 @@ const LIMIT_DIRECT: &str = "limit, Engram's batch, direct";
 const LIMIT_GROWING: &str = "limit, Engram's batch, growing";
 const ENGRAM: &str = "engram";
 const INDEXING: &str = "engram-indexing";
-/// The longest wait for its indexes, and the numbers of writers that it has turns with.
-const INDEXING_MAX: Duration = Duration::from_secs(30);
+/// It has turns with so many writers only: each of them takes ten seconds to be indexed.
 const INDEXING_WRITERS: [usize; 3] = [1, 32, 128];
 /// What Engram is compared with: durable logs and stores. The bare append is no store.
 const PEERS: [&str; 6] = ["sqlite", "redb", "fjall", "raft-engine", "okaywal", "rocksdb"];
@@ -40,8 +38,7 @@ pub(crate) fn run(plan: &Plan, record_bytes: usize) -> Outcome<Results> {
     let writers: &[usize] = if plan.quick { &[1, 32, 128] } else { &[1, 2, 4, 8, 16, 32, 64, 128] };
     let (mut singles, mut batches) = (Matrix::default(), Matrix::default());
     let mut report = Report::default();
-    let others = |name: &str| plan.wants(name) && name != INDEXING;
-    let mut field = Field::open(plan, record_bytes, others, &mut report)?;
+    let mut field = Field::open(plan, record_bytes, &mut report)?;
     for writers in writers {
         field.singles(plan, *writers, &mut singles)?;
     }
@@ -50,13 +47,6 @@ pub(crate) fn run(plan: &Plan, record_bytes: usize) -> Outcome<Results> {
         field.batches(plan, batch, &mut batches)?;
     }
     drop(field);
-    if plan.wants(INDEXING) {
-        let mut field = Field::open(plan, record_bytes, |name| name == INDEXING, &mut report)?;
-        field.patience = INDEXING_MAX;
-        for writers in INDEXING_WRITERS {
-            field.singles(plan, writers, &mut singles)?;
-        }
-    }
     judge(&singles, &mut report);
     let mut results = Results::of(report);
     results.matrices.push((PART, singles));
@@ -70,31 +60,23 @@ struct Field {
     limit: engines::Written,
     engines: Vec<(&'static str, Written)>,
     dice: u64,
-    /// Longest wait for an engine to become quiet.
-    patience: Duration,
 }
 
 impl Field {
-    fn open(
-        plan: &Plan,
-        record_bytes: usize,
-        wants: impl Fn(&str) -> bool,
-        report: &mut Report,
-    ) -> Outcome<Self> {
+    fn open(plan: &Plan, record_bytes: usize, report: &mut Report) -> Outcome<Self> {
         let dir = plan.fresh_dir(PART)?;
         let record = text(record_bytes);
         let limit = engines::Written::prepare(&dir, &record)?;
         let setup = Setup { record_bytes, writers_max: 128, prefills: true };
         let mut opened = Vec::new();
-        for (name, open) in engines::all().into_iter().filter(|(name, _)| wants(name)) {
+        for (name, open) in engines::all().into_iter().filter(|(name, _)| plan.wants(name)) {
             // One that cannot be opened is told, and the others go on.
             match open_one(&dir, name, open, setup) {
                 Ok(engine) => opened.push((name, Written::new(engine))),
                 Err(cause) => report.fail(PART, &format!("{name}: {cause}")),
             }
         }
-        let dice = u64::from(std::process::id());
-        Ok(Self { record, limit, engines: opened, dice, patience: quiet::LONGEST })
+        Ok(Self { record, limit, engines: opened, dice: u64::from(std::process::id()) })
     }
 
     /// So many rounds at one number of writers.
@@ -110,8 +92,11 @@ impl Field {
             };
             for place in shuffled(self.engines.len(), &mut self.dice) {
                 let Some((name, written)) = self.engines.get(place) else { continue };
+                if *name == INDEXING && !INDEXING_WRITERS.contains(&writers) {
+                    continue;
+                }
                 let mut observed = written.slice(writers, &self.record, slice)?;
-                observed.debt = calm(written, self.patience)?;
+                observed.debt = calm(written)?;
                 let reached = observed.batch.filter(|_| *name == ENGRAM);
                 push(name, observed);
                 // The limits have their turns right behind: what is held against them is near.
@@ -139,8 +124,11 @@ impl Field {
         for round in 0..=plan.rounds().div_ceil(2) {
             for place in shuffled(self.engines.len(), &mut self.dice) {
                 let Some((name, written)) = self.engines.get(place) else { continue };
+                if *name == INDEXING {
+                    continue;
+                }
                 let mut observed = written.batches(batch as u64, &self.record, slice)?;
-                observed.debt = calm(written, self.patience)?;
+                observed.debt = calm(written)?;
                 if round > 0 {
                     to.push(&point, name, observed);
                 }
@@ -184,8 +172,8 @@ fn direct_slice(
 }
 
 /// Waits for what the engine still does, and lets its users tidy.
-fn calm(written: &Written, patience: Duration) -> Outcome<f64> {
-    let debt = quiet::wait_at_most("self", patience)?;
+fn calm(written: &Written) -> Outcome<f64> {
+    let debt = quiet::wait("self")?;
     written.engine.rest()?;
     quiet::wait("self")?;
     Ok(debt)

@@ -8,16 +8,12 @@ use crate::Outcome;
 /// A process that did nothing for so long is quiet. Engram's indexes begin up to 40 ms after the last
 /// change with what they put off.
 const WINDOW: Duration = Duration::from_millis(60);
-/// The longest wait, if nothing else is said. Whoever works on longer is told to have worked for so long.
-pub(crate) const LONGEST: Duration = Duration::from_secs(3);
+/// The longest wait: words of what Engram took in a fifth of a second are indexed in some ten seconds.
+/// Whoever works on longer is told to have worked for so long.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Waits until the process is quiet; gives the seconds until then.
 pub(crate) fn wait(process: &str) -> Outcome<f64> {
-    wait_at_most(process, LONGEST)
-}
-
-/// The same, up to a longest wait.
-pub(crate) fn wait_at_most(process: &str, longest: Duration) -> Outcome<f64> {
     let start = Instant::now();
     let mut before = work(process)?;
     loop {
@@ -28,8 +24,8 @@ pub(crate) fn wait_at_most(process: &str, longest: Duration) -> Outcome<f64> {
             return Ok(begin.as_secs_f64());
         }
         before = now;
-        if start.elapsed() > longest {
-            return Ok(longest.as_secs_f64());
+        if start.elapsed() > LONGEST {
+            return Ok(LONGEST.as_secs_f64());
         }
     }
 }

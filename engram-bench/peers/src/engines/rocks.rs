@@ -13,8 +13,8 @@ struct Rocks {
     synced: WriteOptions,
 }
 
-/// More than is ever written: nothing goes from the log to a table.
-const ALL_BYTES: usize = 32 << 30;
+/// More than is ever written: nothing goes from the log to a table. A tenth more is allocated for the log.
+const ALL_BYTES: usize = 9 << 30;
 
 pub(super) fn open(dir: &Path, _: Setup) -> Outcome<Box<dyn Engine>> {
     open_with(dir, Options::default())

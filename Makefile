@@ -172,7 +172,7 @@ $(CARGO) build $(PEERS) --release --locked --target-dir "$(TARGET)" $(if $(FEATU
 end=0; "$(TARGET)/release/engram-bench" $(1) || end=$$?; "$(TARGET)/release/engram-peers" $(1) || end=$$?; exit $$end
 endef
 
-bench: need-rust ## measure everything, beside the limit and beside peers (most of an hour; FEATURES=rocksdb)
+bench: need-rust ## measure everything, beside the limit and beside peers (three hours, 40 GB of room; FEATURES=rocksdb)
 	$(call run-bench)
 
 bench-quick: need-rust ## the same with small logs and fewer points (minutes)

@@ -174,9 +174,9 @@ async fn a_client_that_was_told_to_go_on_still_hears_that_it_said_too_much() {
         let head =
             "POST /v1/spaces/s/episodes HTTP/1.1\r\nhost: engram\r\ntransfer-encoding: chunked";
         client.write_all(format!("{head}\r\nexpect: {expects}\r\n\r\n").as_bytes()).await.unwrap();
-        let mut heard = vec![0; answer.len()];
-        client.read_exact(&mut heard).await.unwrap();
-        assert_eq!(heard, answer, "{expects}");
+        let mut told = vec![0; answer.len()];
+        client.read_exact(&mut told).await.unwrap();
+        assert_eq!(told, answer, "{expects}");
         for _ in 0..24 {
             client.write_all(&piece).await.unwrap();
         }

@@ -58,7 +58,9 @@ struct Observed {
 
 struct Side {
     server: Running,
-    clients: Clients,
+    record: String,
+    /// The number of its next record.
+    next: u64,
     saturation: f64,
     rates: BTreeMap<usize, Observed>,
 }
@@ -76,8 +78,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     let saturations = saturations(plan, &running, &record)?;
     let mut sides = Vec::new();
     for (server, saturation) in running.into_iter().zip(saturations) {
-        let clients = server.clients(CONNECTIONS, &record)?;
-        sides.push(Side { server, clients, saturation, rates: BTreeMap::new() });
+        let (record, next, rates) = (record.clone(), 0, BTreeMap::new());
+        sides.push(Side { server, record, next, saturation, rates });
     }
     let slice = Duration::from_millis(if plan.quick { 500 } else { 1000 });
     let mut dice = u64::from(std::process::id());
@@ -134,7 +136,12 @@ impl Side {
 
     fn turn(&mut self, part: usize, slice: Duration, disk_p99: f64) -> Outcome<()> {
         let rate = self.rate(part);
-        let opened = self.clients.open_loop(rate, slice)?;
+        // New ones for each turn: a server may end a connection that idles through those of all others.
+        let clients = self.server.clients(CONNECTIONS, &self.record)?;
+        let mut clients = clients.numbered_from(self.next);
+        quiet::wait(&self.server.process())?;
+        let opened = clients.open_loop(rate, slice)?;
+        self.next = clients.next();
         quiet::wait(&self.server.process())?;
         let observed = self.rates.entry(part).or_default();
         let p999 = observed.latencies.push(opened);

@@ -95,6 +95,11 @@ impl Clients {
         self
     }
 
+    /// The number of the next record.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Numbers below that, again and again: records are overwritten.
     pub(crate) fn numbered_below(mut self, end: u64) -> Self {
         self.end = end;

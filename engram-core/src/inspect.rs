@@ -174,7 +174,7 @@ pub fn dump(
     each: &mut dyn FnMut(FrameDump) -> Result<()>,
 ) -> Result<()> {
     let env = env_of(disk, dir)?;
-    let survey = Survey::take(&env, &[])?;
+    let survey = Survey::take(&env, &[], usize::MAX)?;
     for segment in &survey.segments {
         let (facts, _) = scan(&env, segment, true, &RecoveryProgress::default(), Room::default())?;
         let judgement = crate::storage::wal::plan::judge(&facts, segment.position);

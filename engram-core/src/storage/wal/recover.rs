@@ -30,7 +30,7 @@ use super::prealloc::Surplus;
 use super::quarantine::Quarantine;
 use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
 use super::segment::{FRAMES_START, HEADER_OFFSETS, Identity};
-use super::segments::Segments;
+use super::segments::{OPEN_FILES_MAX, Segments};
 use super::survey::{Survey, Surveyed, covers};
 use super::verdict::Seen;
 use super::writer::Writer;
@@ -102,7 +102,8 @@ impl Recovery {
     /// A gap in the log, a newer format, or what the disk said. Nothing was changed.
     pub fn begin(env: Arc<Env>, options: RecoverOptions) -> Result<Self> {
         let begun = env.clock.elapsed();
-        let survey = Survey::take(&env, &options.accepted)?;
+        let held_max = if options.dry { usize::MAX } else { OPEN_FILES_MAX };
+        let survey = Survey::take(&env, &options.accepted, held_max)?;
         let segments = Arc::new(Segments::new(Arc::clone(&env)));
         let quarantine = Arc::new(Quarantine::open(Arc::clone(&env))?);
         let report = RecoveryReport { mode: options.mode, ..RecoveryReport::default() };

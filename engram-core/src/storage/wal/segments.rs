@@ -20,8 +20,9 @@ use crate::sync::{Mutex, MutexGuard};
 /// Most segment files that are held open for reading. Some systems give a process 256 descriptors.
 pub const OPEN_FILES_MAX: usize = 128;
 
-/// When a file was used that must not be closed: its segment cannot be opened by its name yet.
-const UNLISTED: u64 = u64::MAX;
+/// When a file was used that stays open: its segment cannot be opened by its name yet, or is the active
+/// one, whose file knows what was written last.
+const PINNED: u64 = u64::MAX;
 
 /// Bytes between two frames that are read along with them, at most.
 const GAP_BYTES_MAX: u64 = 16 << 10;
@@ -74,6 +75,7 @@ struct Inner {
     by_start: BTreeMap<u64, Segment>,
     start_of: HashMap<u32, u64>,
     open: HashMap<u32, (Arc<dyn File>, u64)>,
+    active: Option<u32>,
     tick: u64,
     next_number: u32,
     /// Rewritten ranges (first and last LSN, generation) whose name may be on the disk or not.
@@ -90,7 +92,7 @@ impl Inner {
     /// Holds a file open, in the place of those that were used the longest ago.
     fn hold(&mut self, number: u32, file: Arc<dyn File>, used: u64) {
         while self.open.len() >= OPEN_FILES_MAX {
-            let others = self.open.iter().filter(|(_, (_, used))| *used != UNLISTED);
+            let others = self.open.iter().filter(|(_, (_, used))| *used != PINNED);
             let Some((&oldest, _)) = others.min_by_key(|(_, (_, used))| *used) else { break };
             self.open.remove(&oldest);
         }
@@ -124,13 +126,17 @@ impl Segments {
         inner.next_number
     }
 
-    /// Takes a segment in, with its open file if there is one.
+    /// Takes a segment in, with its open file if it is the active one.
     pub fn add(&self, segment: Segment, file: Option<Arc<dyn File>>) {
         let mut inner = self.inner();
         if let Some(file) = file {
             file.read_singly();
+            let before = inner.active.replace(segment.number);
             let used = inner.used_now();
-            inner.hold(segment.number, file, used);
+            if let Some(sealed) = before.and_then(|number| inner.open.get_mut(&number)) {
+                sealed.1 = used;
+            }
+            inner.hold(segment.number, file, PINNED);
         }
         inner.start_of.insert(segment.number, segment.header.start);
         inner.by_start.insert(segment.header.start, segment);
@@ -196,7 +202,7 @@ impl Segments {
     /// Gives a segment that is being written a number by which it can be read already.
     pub fn add_unlisted(&self, number: u32, file: Arc<dyn File>) {
         file.read_singly();
-        self.inner().hold(number, file, UNLISTED);
+        self.inner().hold(number, file, PINNED);
     }
 
     /// Takes back [`Segments::add_unlisted`].
@@ -242,7 +248,7 @@ impl Segments {
             let mut inner = self.inner();
             let now = inner.used_now();
             if let Some((file, used)) = inner.open.get_mut(&number) {
-                if *used != UNLISTED {
+                if *used != PINNED {
                     *used = now;
                 }
                 return Ok(Some(Arc::clone(file)));

@@ -21,7 +21,6 @@ use super::scan::{Scanner, Span};
 use super::segment::{
     FORMAT_VERSION, FRAMES_START, FileName, Identity, LSN_MAX, SegmentHeader, SegmentName,
 };
-use super::segments::OPEN_FILES_MAX;
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
 use crate::disk::{Entry, File, Open};
@@ -98,11 +97,12 @@ fn open_unless_held(
 }
 
 impl Survey {
-    /// Looks at a data directory.
+    /// Looks at a data directory, and holds the files of at most so many segments open. Who looks at a log
+    /// that a process serves holds all of them: compaction may remove their names meanwhile.
     ///
     /// # Errors
     /// A newer format, an unreadable header, or what the disk said.
-    pub fn take(env: &Env, accepted: &[LsnRange]) -> Result<Self> {
+    pub fn take(env: &Env, accepted: &[LsnRange], held_max: usize) -> Result<Self> {
         let mut survey = Self::default();
         let entries = match env.disk.list(&env.wal_dir()) {
             Ok(entries) => entries,
@@ -123,7 +123,7 @@ impl Survey {
             }
         }
         let mut read = Vec::new();
-        let held_from = names.len().saturating_sub(OPEN_FILES_MAX);
+        let held_from = names.len().saturating_sub(held_max);
         for (at, name) in names.into_iter().enumerate() {
             let bytes = sizes.get(&name.file_name()).copied().unwrap_or(0);
             let mut opened = open_segment(env, name, bytes, accepted)?;

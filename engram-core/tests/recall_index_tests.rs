@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engram_core::recall::{Cue, Recollection, Weights};
-use engram_core::store::{Drive, Pending, Scale};
+use engram_core::store::{Drive, ListQuery, Pending, Scale};
 use engram_core::{Condition, Draft, Durability, Options, Store, Timestamp};
 
 use support::disk::{Fault, Image, Kind, MemDisk, Op};
-use support::{DIR, FakeRng, draft, forget, remember};
+use support::{DIR, FakeRng, draft, forget, frames_of, remember, wal};
 
 /// A store that does nothing by itself, and saves few vectors as well.
 fn options(disk: &Arc<MemDisk>) -> Options {
@@ -121,6 +121,42 @@ fn saved_vectors_are_of_the_kind_that_the_space_has_or_not_used() {
     image.insert(file.clone(), old[&file].clone());
     let store = open(&MemDisk::of(&image));
     assert_eq!(recall(&store, by_vector(&[1.0, 0.0, 1.0])).episodes.len(), 6);
+}
+
+#[test]
+fn vectors_of_two_dimensions_in_one_space_are_told_apart() {
+    // Damage that hits the end of a space and what its next life was fixed to leaves episodes of
+    // both. Whichever was indexed first decided for all; the others were never found by meaning.
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "gone", "its place is given to the new one");
+    for id in ["three", "four"] {
+        given(&store, id, &[1.0, 0.5, 0.25]);
+    }
+    forget(&store, "gone");
+    store.forget_space("s").unwrap().wait().unwrap();
+    given(&store, "new", &[1.0, 0.5]);
+    store.close().unwrap();
+    let frames = frames_of(&disk);
+    let end_of_space = frames.iter().position(|frame| frame.kind == "forget_space").unwrap();
+    assert_eq!(frames[end_of_space + 1].kind, "space_defined");
+    let without = |lost: usize| {
+        let mut image = disk.image();
+        for frame in &frames[end_of_space..end_of_space + lost] {
+            let start = usize::try_from(frame.offset).unwrap();
+            let end = start + usize::try_from(frame.bytes).unwrap();
+            image.get_mut(&wal(&frame.file)).unwrap()[start..end].fill(0);
+        }
+        let store = open(&MemDisk::of(&image));
+        assert_eq!(store.list("s", &ListQuery::default()).unwrap().episodes.len(), 3);
+        store
+    };
+    let store = without(2);
+    assert_eq!(store.spaces()[0].dimension, Some(3));
+    assert_eq!(ids(&recall(&store, by_vector(&[1.0, 0.0, 0.0]))), set(["three", "four"]));
+    let store = without(1);
+    assert_eq!(store.spaces()[0].dimension, Some(2));
+    assert_eq!(ids(&recall(&store, by_vector(&[1.0, 0.0]))), set(["new"]));
 }
 
 #[test]

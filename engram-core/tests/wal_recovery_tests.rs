@@ -18,7 +18,7 @@ use engram_core::{Condition, Draft, Error, Options, Store};
 use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
 use support::gauges::Figures;
 use support::hush::warnings_of;
-use support::{Contents, DIR, contents, forget, mix, open, options, remember, wal};
+use support::{Contents, DIR, contents, forget, frames_of, mix, open, options, remember, wal};
 
 /// A log at rest and what it says.
 struct Sample {
@@ -39,17 +39,6 @@ impl Sample {
     fn file(&self, end: &str) -> PathBuf {
         self.image.keys().rfind(|path| path.to_string_lossy().ends_with(end)).unwrap().clone()
     }
-}
-
-fn frames_of(disk: &Arc<MemDisk>) -> Vec<FrameDump> {
-    let disk = Arc::clone(disk) as Arc<dyn Disk>;
-    let mut frames = Vec::new();
-    inspect::dump(&disk, Path::new(DIR), &mut |frame| {
-        frames.push(frame);
-        Ok(())
-    })
-    .unwrap();
-    frames
 }
 
 /// A log of episodes with overwrites, forgets, an embedding and a forgotten space.

@@ -440,6 +440,9 @@ impl Aside {
 fn visible(memory: &Memory, version: u16) -> Memory {
     let mut memory = memory.clone();
     memory.episodes.retain(|_, known| known.schema <= version);
+    for fixed_by in memory.fixed_by.values_mut() {
+        fixed_by.retain(|&(_, schema)| schema <= version);
+    }
     memory
 }
 

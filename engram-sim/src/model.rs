@@ -37,6 +37,8 @@ pub struct Memory {
     pub episodes: BTreeMap<Key, Known>,
     /// Dimensions of spaces that have one.
     pub dimensions: BTreeMap<String, u32>,
+    /// What spaces were fixed by: LSN and schema. Only damage leaves a space more than one.
+    pub fixed_by: BTreeMap<String, Vec<(u64, u16)>>,
 }
 
 impl Memory {
@@ -55,8 +57,17 @@ impl Memory {
             Change::DelSpace(space) => {
                 self.episodes.retain(|key, _| key.0 != *space);
                 self.dimensions.remove(space);
+                self.fixed_by.remove(space);
             }
         }
+    }
+
+    /// The LSN that a space was fixed by, as far as the log tells; older vectors are of another
+    /// life of the space.
+    #[must_use]
+    pub fn fixed_at(&self, space: &str) -> u64 {
+        let last = self.fixed_by.get(space).and_then(|all| all.last());
+        last.map_or(0, |&(lsn, _)| lsn)
     }
 
     /// Whether a space exists.

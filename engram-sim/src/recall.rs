@@ -79,12 +79,14 @@ struct Asked<'a> {
     store: &'a Store,
     space: &'a str,
     all: Wanted<'a>,
+    fixed_at: u64,
 }
 
 impl<'a> Asked<'a> {
     fn new(store: &'a Store, space: &'a str, memory: &'a Memory) -> Self {
         let of_space = memory.episodes.iter().filter(|(key, _)| key.0 == space);
-        Self { store, space, all: of_space.map(|(key, known)| (key.1.as_str(), known)).collect() }
+        let all = of_space.map(|(key, known)| (key.1.as_str(), known)).collect();
+        Self { store, space, all, fixed_at: memory.fixed_at(space) }
     }
 
     fn recall(&self, cue: Cue) -> Result<Recollection, String> {
@@ -115,7 +117,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The answer to a cue is exactly what of the memory is `wanted`.
-    fn exactly(&self, cue: Cue, wanted: impl Fn(&Episode) -> bool) -> Result<Recollection, String> {
+    fn exactly(&self, cue: Cue, wanted: impl Fn(&Known) -> bool) -> Result<Recollection, String> {
         let told = format!("{cue:?}");
         let answer = self.recall(cue)?;
         if answer.pending > 0 || !answer.unreadable.is_empty() {
@@ -125,7 +127,7 @@ impl<'a> Asked<'a> {
         self.is_ours(&answer)?;
         let given = |id: &str| answer.episodes.iter().any(|one| one.stored.episode.id == id);
         for (&id, known) in &self.all {
-            let wanted = wanted(&known.episode);
+            let wanted = wanted(known);
             if wanted != given(id) {
                 let how =
                     if wanted { "is not recalled" } else { "is recalled, and does not match" };
@@ -146,7 +148,7 @@ impl<'a> Asked<'a> {
         let (from, length) = (dice.below(900), dice.below(900));
         let (from, to) = (at(from), at(from + length));
         let cue = Cue { from, to, who: vec!["Ann".into()], ..Cue::default() };
-        let wanted = |episode: &Episode| {
+        let wanted = |Known { episode, .. }: &Known| {
             episode.who.iter().any(|name| name == "Ann")
                 && from.is_some_and(|from| from <= episode.when)
                 && to.is_some_and(|to| episode.when < to)
@@ -165,7 +167,7 @@ impl<'a> Asked<'a> {
             return Ok(());
         }
         let weights = Weights { vector: 0.0, ..Weights::default() };
-        let has = |episode: &Episode| episode.what.split(' ').any(|other| other == word);
+        let has = |known: &Known| known.episode.what.split(' ').any(|other| other == word);
         self.exactly(Cue { weights, ..Cue::of(word) }, has)?;
         // With meaning beside it, others may come too.
         let answer = self.recall(Cue::of(word))?;
@@ -186,7 +188,10 @@ impl<'a> Asked<'a> {
             }
             None => (Cue { weights, ..Cue::of(&*text) }, made(&text), ROUNDED),
         };
-        let has = |episode: &Episode| dimension.is_none() || !episode.embedding.is_empty();
+        let has = |known: &Known| {
+            let is_newer = known.lsn == 0 || known.lsn > self.fixed_at;
+            dimension.is_none_or(|one| is_newer && known.episode.embedding.len() == one as usize)
+        };
         let answer = self.exactly(cue, has)?;
         for one in &answer.episodes {
             let episode = &one.stored.episode;

@@ -123,10 +123,13 @@ fn remembered(frames: &[Frame], forgets: &[Header]) -> Memory {
                 if let Some(space) = spaces.get(&header.space_key) {
                     memory.episodes.retain(|key, _| key.0 != *space);
                     memory.dimensions.remove(space);
+                    memory.fixed_by.remove(space);
                 }
             }
             (Kind::SPACE_DEFINED, Some(Record::SpaceDefined { space, definition })) => {
                 spaces.insert(header.space_key, space.clone());
+                let fixed_by = (header.lsn, header.schema);
+                memory.fixed_by.entry(space.clone()).or_default().push(fixed_by);
                 memory.dimensions.insert(space, definition.dimension);
             }
             _ => {}

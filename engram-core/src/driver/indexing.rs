@@ -19,7 +19,7 @@ use crate::embedder::Purpose;
 use crate::episode::{Episode, StoredEpisode};
 use crate::error::Error;
 use crate::index::facets;
-use crate::index::space::{Basis, Document, Source, SpaceIndex};
+use crate::index::space::{Basis, Document, SpaceIndex};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::frame;
 use crate::store::commit::DirectoryCell as _;
@@ -387,11 +387,9 @@ impl Shared {
         let text = words(&episode);
         let print = print(&text, &episode.embedding);
         let has_vector = cell.look(|index| index.has_saved(lsn, print));
-        let fits = match basis.source {
-            Source::Given => !episode.embedding.is_empty(),
-            _ => basis.dimension > 0 && episode.embedding.len() == basis.dimension as usize,
-        };
-        let own = fits && lsn > basis.since;
+        // Where damage took the end of a space's former life, there are vectors of both.
+        let fits = episode.embedding.len() == basis.dimension as usize;
+        let own = fits && basis.dimension > 0 && lsn > basis.since;
         let near = self.options.embedder.as_ref().filter(|_| self.embedding.is_near());
         let vector = match near {
             _ if has_vector => None,

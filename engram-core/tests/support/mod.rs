@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use engram_core::clock::{Clock, Rng};
 use engram_core::disk::Disk;
+use engram_core::inspect::{self, FrameDump};
 use engram_core::store::ListQuery;
 use engram_core::{Condition, Draft, Episode, Options, Store, Timestamp};
 
@@ -28,6 +29,18 @@ use disk::MemDisk;
 
 /// Where the stores of these tests are.
 pub const DIR: &str = "/data";
+
+/// All frames of the log.
+pub fn frames_of(disk: &Arc<MemDisk>) -> Vec<FrameDump> {
+    let disk = Arc::clone(disk) as Arc<dyn Disk>;
+    let mut frames = Vec::new();
+    inspect::dump(&disk, Path::new(DIR), &mut |frame| {
+        frames.push(frame);
+        Ok(())
+    })
+    .unwrap();
+    frames
+}
 
 /// A path in the log's directory.
 pub fn wal(name: &str) -> PathBuf {

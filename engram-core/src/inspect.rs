@@ -16,7 +16,7 @@ use crate::storage::wal::contents::Room;
 use crate::storage::wal::env::{Env, Scale};
 use crate::storage::wal::frame::{Header, Kind};
 use crate::storage::wal::knowledge::Knowledge as _;
-use crate::storage::wal::plan::Judgement;
+use crate::storage::wal::plan::{Judgement, SegmentFacts};
 use crate::storage::wal::quarantine;
 use crate::storage::wal::read::SpanReader;
 use crate::storage::wal::recover::{RecoverOptions, Recovery};
@@ -178,7 +178,7 @@ pub fn dump(
     for segment in &survey.segments {
         let (facts, _) = scan(&env, segment, true, &RecoveryProgress::default(), Room::default())?;
         let judgement = crate::storage::wal::plan::judge(&facts, segment.position);
-        dump_segment(&env, segment, &judgement, each)?;
+        dump_segment(&env, segment, &facts, &judgement, each)?;
     }
     Ok(())
 }
@@ -186,13 +186,15 @@ pub fn dump(
 fn dump_segment(
     env: &Env,
     segment: &Surveyed,
+    facts: &SegmentFacts,
     judgement: &Judgement,
     each: &mut dyn FnMut(FrameDump) -> Result<()>,
 ) -> Result<()> {
     let file = segment.name.file_name();
     let header = segment.header.header;
     let last = segment.position.last_lsn_allowed();
-    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START);
+    let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START)
+        .without(facts.misplaced.clone());
     let source = segment.file(env).map_err(|e| Error::io("open", env.wal_path(&file), &e))?;
     let mut reader = SpanReader::new(source, segment.file_bytes, scanner, true);
     let tail = judgement.tail_start.unwrap_or(u64::MAX);
@@ -223,7 +225,9 @@ fn dump_segment(
             Span::Bad { bytes, header } => {
                 describe(&file, offset, bytes, header.as_ref(), "damaged")
             }
-            Span::Stale { bytes, .. } => describe(&file, offset, bytes, None, "stale"),
+            Span::Stale { bytes, header } => {
+                describe(&file, offset, bytes, header.as_ref(), "stale")
+            }
         };
         let verdict = if offset >= tail { "tail".to_owned() } else { dump.verdict.clone() };
         each(FrameDump { verdict, ..dump })?;

@@ -12,6 +12,7 @@ mod recall;
 pub mod reembed;
 mod takeover;
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -292,13 +293,15 @@ impl Store {
         quarantine::list(self.env().disk.as_ref(), &self.env().dir)
     }
 
-    /// Remembers the intact episodes of a quarantined item again, unless an episode of their
-    /// id exists; gives (restored, skipped).
+    /// Remembers the intact episodes of a quarantined item again, in their newest version, unless an
+    /// episode of their id exists; gives (restored, skipped).
     ///
     /// # Errors
     /// [`Error::NoSuch`], or as [`Store::remember`].
     pub fn quarantine_restore(&self, name: &str) -> Result<(u64, u64)> {
-        let frames = quarantine::frames(self.env().disk.as_ref(), &self.env().dir, name)?;
+        let mut frames = quarantine::frames(self.env().disk.as_ref(), &self.env().dir, name)?;
+        // Of two versions of an episode the newer one, wherever it stands.
+        frames.sort_by_key(|(header, _)| Reverse(header.lsn));
         let (mut restored, mut skipped) = (0, 0);
         for (header, payload) in frames {
             let Some(Record::Remember(remember)) = record::decode(&header, &payload) else {

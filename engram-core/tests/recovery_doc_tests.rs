@@ -39,12 +39,13 @@ fn says(cell: &str, value: bool) -> bool {
     }
 }
 
-const SEEN: [(Seen, &str); 7] = [
+const SEEN: [(Seen, &str); 8] = [
     (Seen::Frame { decodable: true }, "frame, understood"),
     (Seen::Frame { decodable: false }, "frame, not understood"),
     (Seen::Zeros, "zeros to the end"),
     (Seen::Bad, "bad bytes"),
     (Seen::Stale, "stale frame"),
+    (Seen::Misplaced, "misplaced frame"),
     (Seen::Gap, "gap"),
     (Seen::DeviceError, "device error"),
 ];

@@ -94,6 +94,8 @@ pub struct Segment {
     pub header: Option<SegmentHeader>,
     /// Its valid frames, footers left out.
     pub frames: Vec<Frame>,
+    /// Valid frames in a wrong place that stand nowhere else.
+    pub strays: Vec<Frame>,
     /// Headers of frames that are lost, as a footer lists them or where only a payload was hit.
     pub ghosts: Vec<(usize, Header)>,
     /// Whether it ends in a footer that is right.
@@ -125,6 +127,10 @@ pub fn segments(image: &Image) -> Vec<Segment> {
         let from = from.unwrap_or(u64::MAX);
         segment.frames.retain(|frame| frame.header.lsn < from);
         segment.ghosts.retain(|(_, header)| header.lsn < from);
+        if from < u64::MAX {
+            // What stands behind the cut means nothing, wherever it came from.
+            segment.strays.clear();
+        }
     }
     all
 }
@@ -159,6 +165,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         name,
         header,
         frames: Vec::new(),
+        strays: Vec::new(),
         ghosts: Vec::new(),
         sealed: false,
         bad: Vec::new(),
@@ -209,9 +216,11 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
     found.frames.retain(|frame| frame.header.lsn < end);
     let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
     if !orderly {
+        found.strays.clone_from(&found.frames);
         found.frames = rising(found.frames, start, end_at);
     }
     let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
+    found.strays.retain(|frame| frame.is_change() && !there.contains(&frame.header.lsn));
     let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
     let mut ghosts: Vec<(usize, Header)> = unlisted.collect();
     for Listed { offset, lsn, kind, key } in listed {

@@ -2,6 +2,7 @@
 //! every change. Where a check holds one of them, its sentence begins with the invariant's number.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,7 +115,8 @@ impl World {
         }
         self.check_recalls(store, &visible)?;
         let now = self.disk.image();
-        let seen = check_kept(&expected, start, image, &now)?;
+        let troubled = self.disk.faults().total() > 0 || self.disk.is_bounded();
+        let seen = check_kept(&expected, start, image, &now, troubled)?;
         if !again {
             check_named(store, start)?;
         }
@@ -349,6 +351,7 @@ fn check_kept(
     start: &Start,
     image: &Image,
     now: &Image,
+    troubled: bool,
 ) -> Result<u64, String> {
     let there = frames(now);
     for frame in expected.kept.iter().filter(|frame| frame.is_change()) {
@@ -361,17 +364,31 @@ fn check_kept(
             return Err(format!("2: LSN {lsn} is in the log twice"));
         }
     }
-    let aside = Aside::of(now);
+    let aside = Aside::of(now, &ASIDE);
     for frame in &expected.tail {
         if !aside.holds(&frame.header.encode()) {
             let lsn = frame.header.lsn;
             return Err(format!("rule 2: LSN {lsn} of a torn tail was thrown away"));
         }
     }
+    let read =
+        |stray: &&Frame| !expected.kept.iter().any(|kept| kept.header.lsn == stray.header.lsn);
+    let quarantine = Aside::of(now, &ASIDE[..if troubled { 2 } else { 1 }]);
+    for frame in expected.strays.iter().filter(read) {
+        if !quarantine.holds(&[&frame.header.encode(), &*frame.payload].concat()) {
+            let (lsn, path, at) = (frame.header.lsn, frame.path.display(), frame.offset);
+            return Err(format!(
+                "rule 2: LSN {lsn} stands at {at} of {path} and nowhere else, and was thrown away"
+            ));
+        }
+    }
     for lost in &start.lost {
         let Frame { path, offset, .. } = &lost.frame;
         let Some(hurt) = start.hurt.get(path) else { continue };
-        if let Some(left) = left_of(&lost.frame, hurt).find(|left| !aside.holds(left)) {
+        let there = expected.kept.iter().filter(|frame| frame.path == *path);
+        let there: Vec<Range<usize>> =
+            there.map(|frame| frame.offset..frame.offset + frame.bytes()).collect();
+        if let Some(left) = left_of(&lost.frame, hurt, &there).find(|left| !aside.holds(left)) {
             let (lsn, path, bytes) = (lost.frame.header.lsn, path.display(), left.len());
             return Err(format!(
                 "rule 2: {bytes} bytes that are left of LSN {lsn} at {offset} of {path} were \
@@ -385,17 +402,18 @@ fn check_kept(
     Ok(highest.max(seen))
 }
 
-/// The runs of bytes that a frame had and that still stand in its place; short ones tell nothing,
-/// and zeros are as good as nothing.
-fn left_of(frame: &Frame, hurt: &Bytes) -> impl Iterator<Item = Vec<u8>> {
+/// The runs of bytes that a frame had and that still stand in its place, but for those that are
+/// another frame's now; short ones tell nothing, and zeros are as good as nothing.
+fn left_of(frame: &Frame, hurt: &Bytes, there: &[Range<usize>]) -> impl Iterator<Item = Vec<u8>> {
     let mut was = frame.header.encode().to_vec();
     was.extend(&frame.payload);
     let mut now = vec![0; was.len()];
     hurt.read(frame.offset, &mut now);
     let mut runs = vec![Vec::new()];
-    for (old, new) in was.into_iter().zip(now) {
+    for (at, (old, new)) in (frame.offset..).zip(was.into_iter().zip(now)) {
+        let is_anothers = there.iter().any(|range| range.contains(&at));
         match runs.last_mut() {
-            Some(run) if old == new => run.push(new),
+            Some(run) if old == new && !is_anothers => run.push(new),
             _ => runs.push(Vec::new()),
         }
     }
@@ -421,13 +439,16 @@ fn lsns_of(incident: &Incident) -> BTreeSet<u64> {
     ranges.flat_map(|&[first, last]| first..=last.min(first + 10_000)).collect()
 }
 
+/// The quarantine, and where bytes may stand that could not be taken there.
+const ASIDE: [&str; 2] = ["quarantine", "wal"];
+
 /// Bytes that left the log, or that could not and stand where they were.
 struct Aside(Vec<Vec<u8>>);
 
 impl Aside {
-    fn of(image: &Image) -> Self {
-        let dirs = ["quarantine", "wal"].map(|dir| Path::new(DIR).join(dir));
-        let within = |path: &&PathBuf| dirs.iter().any(|dir| path.parent() == Some(dir));
+    fn of(image: &Image, dirs: &[&str]) -> Self {
+        let dirs: Vec<PathBuf> = dirs.iter().map(|dir| Path::new(DIR).join(dir)).collect();
+        let within = |path: &&PathBuf| dirs.iter().any(|dir| path.parent() == Some(dir.as_path()));
         Self(image.iter().filter(|(path, _)| within(path)).map(|(_, b)| b.to_vec()).collect())
     }
 

@@ -25,6 +25,8 @@ pub struct Account {
     pub kept: Vec<Frame>,
     /// Valid frames of the torn tail: set aside.
     pub tail: Vec<Frame>,
+    /// Valid frames in a wrong place that stand nowhere else: set aside.
+    pub strays: Vec<Frame>,
     /// Whether some segment has no header any more, so that the log may refuse to open.
     pub headless: bool,
 }
@@ -58,6 +60,7 @@ pub fn account(image: &Image, version: u16) -> Account {
     }
     let ghosts = all.iter().flat_map(|segment| &segment.ghosts).map(|(_, header)| *header);
     let forgets: Vec<Header> = ghosts.filter(|header| is_forget(header.kind)).collect();
+    account.strays = all.iter().flat_map(|segment| &segment.strays).cloned().collect();
     account.kept = all.into_iter().flat_map(|segment| segment.frames).collect();
     sim::set_schema(SCHEMA_NEWEST);
     account.memory = remembered(&account.kept, &forgets);

@@ -271,7 +271,7 @@ impl Compaction {
                     offset: loss.offset,
                     bytes: loss.bytes,
                     verdict: IncidentKind::Damaged,
-                    restorable: Vec::new(),
+                    restorable: loss.intact.clone(),
                     salt: Some(input.header.salt),
                 };
                 let kept = self.quarantine.keep(source.as_ref(), &keep);
@@ -326,7 +326,7 @@ impl Compaction {
                     self.write_revived(header.lsn, memory)?;
                     self.judge_frame(&header, payload, memory)?;
                 }
-                Span::Bad { .. } if !input.needs_rewrite => {
+                Span::Bad { .. } | Span::Stale { header: Some(_), .. } if !input.needs_rewrite => {
                     // New damage: examine it first, in another run.
                     self.segments.update(input.number, |segment| segment.needs_rewrite = true);
                     let (file, offset) = (input.name.file_name(), item.offset);

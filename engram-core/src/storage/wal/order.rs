@@ -48,30 +48,28 @@ fn copies(frames: &[Standing], start: u64, footer: Option<u64>) -> BTreeSet<u64>
 }
 
 /// The fewest whose absence leaves the LSNs rising: those that are in no longest rising chain
-/// (patience sorting; Fredman 1975).
+/// (patience sorting; Fredman 1975). Of several such chains the one that stands first stays.
 fn out_of_order(frames: &[Standing]) -> Vec<u64> {
-    // For each length of a chain, the frame that ends it with the lowest LSN; and each frame's
-    // predecessor in its chain.
-    let mut ends: Vec<(u64, usize)> = Vec::new();
-    let mut before: Vec<Option<usize>> = Vec::with_capacity(frames.len());
-    for (at, frame) in frames.iter().enumerate() {
-        let length = ends.partition_point(|&(end, _)| end < frame.lsn);
-        before.push(length.checked_sub(1).and_then(|n| ends.get(n)).map(|&(_, at)| at));
+    // The frames that end a chain of each length, as they stand: their LSNs fall, or are the same.
+    let mut ends: Vec<Vec<Standing>> = Vec::new();
+    for &frame in frames {
+        let is_lower = |ends: &Vec<Standing>| ends.last().is_some_and(|end| end.lsn < frame.lsn);
+        let length = ends.partition_point(is_lower);
         match ends.get_mut(length) {
-            // Of two that are the same the first one stays.
-            Some(end) if end.0 == frame.lsn => {}
-            Some(end) => *end = (frame.lsn, at),
-            None => ends.push((frame.lsn, at)),
+            Some(ends) => ends.push(frame),
+            None => ends.push(vec![frame]),
         }
     }
     let mut chain = BTreeSet::new();
-    let mut next = ends.last().map(|&(_, at)| at);
-    while let Some(at) = next {
-        chain.insert(at);
-        next = before.get(at).copied().flatten();
+    let mut lsn = u64::MAX;
+    for ends in ends.iter().rev() {
+        // Of those that are low enough the first one; it stands before what follows it.
+        let first = ends.partition_point(|end| end.lsn >= lsn);
+        let Some(end) = ends.get(first) else { continue };
+        chain.insert(end.offset);
+        lsn = end.lsn;
     }
-    let others = frames.iter().enumerate().filter(|(at, _)| !chain.contains(at));
-    others.map(|(_, frame)| frame.offset).collect()
+    frames.iter().map(|frame| frame.offset).filter(|at| !chain.contains(at)).collect()
 }
 
 #[cfg(test)]
@@ -95,6 +93,13 @@ mod tests {
     fn the_fewest_frames_that_disagree_with_the_rest_are_misplaced() {
         assert_eq!(of(&[(1, 0), (20, 10), (3, 20), (4, 30), (5, 40)]), [10]);
         assert_eq!(of(&[(8, 0), (9, 10), (1, 20), (2, 30), (3, 40)]), [0, 10]);
+    }
+
+    #[test]
+    fn of_as_many_that_disagree_the_first_ones_stay() {
+        assert_eq!(of(&[(5, 0), (6, 10), (1, 20), (2, 30), (9, 40)]), [20, 30]);
+        assert_eq!(of(&[(2, 0), (1, 10)]), [10]);
+        assert_eq!(of(&[(1, 0), (7, 10), (3, 20), (9, 30), (4, 40)]), [20, 40]);
     }
 
     #[test]

@@ -95,13 +95,16 @@ pub struct Loss {
     pub listed: Vec<Listed>,
     /// How many changes were lost.
     pub entries: u64,
+    /// LSNs of intact frames in it, which stand in a wrong place.
+    pub intact: Vec<u64>,
 }
 
 impl Loss {
     /// A run of bytes that nothing is known of yet.
     #[must_use]
     pub fn of(offset: u64, bytes: u64) -> Self {
-        Self { offset, bytes, lsns: Vec::new(), listed: Vec::new(), entries: 0 }
+        let (lsns, listed, intact) = (Vec::new(), Vec::new(), Vec::new());
+        Self { offset, bytes, lsns, listed, entries: 0, intact }
     }
 
     /// One past its last byte.
@@ -209,13 +212,17 @@ fn ends_a_cut(position: Position, expected: u64) -> bool {
     matches!(position, Position::Followed { cut: Some(from), .. } if expected >= from)
 }
 
-/// Adds a bad span, joining it to the run that it continues.
+/// Adds a span that is to be set aside, joining it to the run that it continues.
 fn add_damage(damaged: &mut Vec<Loss>, span: &SpanFact) {
     match damaged.last_mut() {
         Some(last) if last.end() == span.offset => {
             last.bytes = last.bytes.saturating_add(span.bytes);
         }
         _ => damaged.push(Loss::of(span.offset, span.bytes)),
+    }
+    let intact = span.header.filter(|_| span.seen == Seen::Misplaced);
+    if let Some((header, run)) = intact.zip(damaged.last_mut()) {
+        run.intact.push(header.lsn);
     }
 }
 
@@ -337,7 +344,10 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
         };
     }
     let synced_end = kept.iter().rev().find(|f| f.lsn <= facts.synced).map(FramePlace::end);
-    let damage_end = judgement.damaged.iter().map(Loss::end).max();
+    // Beyond H, only frames in a wrong place are set aside: those before them are to be written again.
+    let beyond = |loss: &Loss| next_lsn(facts, last_before(facts, loss.offset)) > facts.synced;
+    let damaged = judgement.damaged.iter().filter(|loss| loss.intact.is_empty() || !beyond(loss));
+    let damage_end = damaged.map(Loss::end).max();
     let keep_end = synced_end.max(damage_end).unwrap_or(super::segment::FRAMES_START);
     let survivors = kept.iter().filter(|f| f.offset >= keep_end);
     let copy_start = survivors.clone().map(|f| f.offset).next().unwrap_or(keep_end);

@@ -420,7 +420,7 @@ pub fn frames(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Vec<(Header, Ve
     let io = |e: &io::Error| Error::io("read", path.clone(), e);
     let file = disk.open(&path, Open::Read).map_err(|e| io(&e))?;
     let bytes = file.len().map_err(|e| io(&e))?;
-    let scanner = Scanner::new(salt, 1, u64::MAX - 1, 0);
+    let scanner = Scanner::new(salt, 1, u64::MAX - 1, 0).in_any_order();
     let mut reader = SpanReader::new(file, bytes, scanner, true);
     let mut found = Vec::new();
     while let Some(item) = reader.next_span().map_err(|e| io(&e.cause))? {

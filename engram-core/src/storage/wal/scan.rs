@@ -28,8 +28,8 @@ pub enum Span {
     Stale {
         /// How many bytes are passed over.
         bytes: u64,
-        /// The LSN, if it is one of this segment's, out of its place.
-        lsn: Option<u64>,
+        /// Its header, if it is one of this segment's, out of its place.
+        header: Option<Header>,
     },
     /// Zeros up to the end of the file.
     End,
@@ -69,6 +69,7 @@ pub struct Scanner {
     /// Where the zeros begin that were seen up to the end, behind bad bytes.
     zeros: Option<u64>,
     sealed: bool,
+    any_order: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +98,14 @@ impl Scanner {
             gap: None,
             zeros: None,
             sealed: false,
+            any_order: false,
         }
+    }
+
+    /// The same, where no LSN is too low to stand behind another.
+    #[must_use]
+    pub fn in_any_order(self) -> Self {
+        Self { any_order: true, ..self }
     }
 
     /// The same, where frames at these offsets (in order) are known to belong elsewhere.
@@ -153,7 +161,7 @@ impl Scanner {
         match window.get(HEADER_BYTES..whole) {
             None if !at_end => Step::Need(whole),
             Some(payload) if frame::crc(payload) == header.payload_crc => {
-                self.pass(bytes, Span::Stale { bytes, lsn: None })
+                self.pass(bytes, Span::Stale { bytes, header: None })
             }
             _ => self.begin_gap(window, at_end),
         }
@@ -176,9 +184,9 @@ impl Scanner {
         {
             // Its length tells something only if the whole frame is here, from wherever it came.
             let ours = header.kind != Kind::FOOTER && self.in_range(&header);
-            let lsn = ours.then_some(header.lsn);
             if right {
-                return self.pass(bytes, Span::Stale { bytes, lsn });
+                let header = ours.then_some(header);
+                return self.pass(bytes, Span::Stale { bytes, header });
             }
             return self.begin_gap(window, at_end);
         }
@@ -233,7 +241,7 @@ impl Scanner {
     /// LSNs rise, and stay in the segment's range.
     fn in_place(&self, header: &Header) -> bool {
         let least = self.last_lsn.saturating_add(u64::from(header.kind != Kind::FOOTER));
-        header.lsn >= least && self.in_range(header)
+        (header.lsn >= least || self.any_order) && self.in_range(header)
     }
 
     fn in_range(&self, header: &Header) -> bool {
@@ -474,7 +482,7 @@ mod tests {
         let mut hit = frame_of(2, SALT, b"hit");
         hit[20] ^= 1;
         let last = frame_of(3, SALT, b"c");
-        let stale = Span::Stale { bytes: 67, lsn: None };
+        let stale = Span::Stale { bytes: 67, header: None };
         let bad = |bytes| Span::Bad { bytes, header: None };
         let mut long = Header::decode(&foreign).unwrap();
         long.length = u32::MAX;

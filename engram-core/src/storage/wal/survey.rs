@@ -3,7 +3,7 @@
 //! Changes nothing, so tools use it as well as recovery. Scanning is cut into tasks, one a
 //! segment, that anyone may run anywhere; the driver runs them on threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -337,7 +337,7 @@ pub fn scan(
         scan_without(env, segment, Arc::clone(&file), tolerant, progress, misplaced, room)
     };
     let scanned = scan(Vec::new(), room);
-    let (facts, contents, strays) = scanned?;
+    let (mut facts, contents, strays) = scanned?;
     let footer = facts.footer.as_ref().map(|(offset, _)| *offset);
     let early = footer.filter(|_| ends_in_another_footer(&facts, segment, &file));
     if strays.is_empty() && early.is_none() {
@@ -348,17 +348,34 @@ pub fn scan(
     // with the rest go.
     let of =
         |frame: &FramePlace| Standing { offset: frame.offset, end: frame.end(), lsn: frame.lsn };
-    let all = facts.frames.iter().map(of).chain(strays.iter().copied());
+    let all = facts.frames.iter().map(of).chain(strays.iter().map(|(standing, _)| *standing));
     let ends = footer.filter(|_| early.is_none());
     let mut misplaced = order::misplaced(all.collect(), FRAMES_START, ends);
-    if early.is_none() && misplaced.iter().copied().eq(strays.iter().map(|stray| stray.offset)) {
+    if early.is_none() && misplaced.iter().copied().eq(strays.iter().map(|(s, _)| s.offset)) {
+        tell_only_copies(&mut facts, &strays);
         return Ok((SegmentFacts { misplaced, ..facts }, contents));
     }
     misplaced.extend(early);
     misplaced.sort_unstable();
     let room = Room::of(contents, facts.frames);
-    let again = scan(misplaced.clone(), room);
-    again.map(|(facts, contents, _)| (SegmentFacts { misplaced, ..facts }, contents))
+    let (mut facts, contents, strays) = scan(misplaced.clone(), room)?;
+    tell_only_copies(&mut facts, &strays);
+    Ok((SegmentFacts { misplaced, ..facts }, contents))
+}
+
+/// Of frames that stand in a wrong place, tells those apart that stand nowhere else.
+fn tell_only_copies(facts: &mut SegmentFacts, strays: &Strays) {
+    let mut told = BTreeSet::new();
+    for (stray, header) in strays.iter().filter(|(_, header)| header.kind.is_change()) {
+        let elsewhere = facts.frames.binary_search_by_key(&header.lsn, |frame| frame.lsn).is_ok();
+        if elsewhere || !told.insert(header.lsn) {
+            continue;
+        }
+        let at = facts.odd.binary_search_by_key(&stray.offset, |span| span.offset);
+        if let Some(span) = at.ok().and_then(|at| facts.odd.get_mut(at)) {
+            (span.seen, span.header) = (Seen::Misplaced, Some(*header));
+        }
+    }
 }
 
 /// Whether the file goes on behind its footer and ends in another one: it was given the length of
@@ -380,6 +397,9 @@ fn ends_in_another_footer(facts: &SegmentFacts, segment: &Surveyed, file: &Arc<d
     false
 }
 
+/// Whole frames of a segment that stand out of their place.
+type Strays = Vec<(Standing, Header)>;
+
 /// Reads one segment without the frames at some offsets. Gives what stands out of its place,
 /// too.
 fn scan_without(
@@ -390,7 +410,7 @@ fn scan_without(
     progress: &RecoveryProgress,
     misplaced: Vec<u64>,
     room: Room,
-) -> Result<(SegmentFacts, Contents, Vec<Standing>)> {
+) -> Result<(SegmentFacts, Contents, Strays)> {
     let Room { mut contents, frames } = room;
     let mut strays = Vec::new();
     let header = segment.header.header;
@@ -432,8 +452,9 @@ fn scan_without(
             Span::Bad { bytes, header } => {
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Bad, header });
             }
-            Span::Stale { bytes, lsn } => {
-                strays.extend(lsn.map(|lsn| Standing { offset, end: offset + bytes, lsn }));
+            Span::Stale { bytes, header } => {
+                let standing = |lsn| Standing { offset, end: offset + bytes, lsn };
+                strays.extend(header.map(|header| (standing(header.lsn), header)));
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
             }
             Span::End => {}

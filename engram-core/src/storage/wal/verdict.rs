@@ -20,6 +20,8 @@ pub enum Seen {
     Bad,
     /// An intact frame of another life: foreign salt or LSN.
     Stale,
+    /// An intact frame of this segment out of its place, which stands nowhere else.
+    Misplaced,
     /// LSNs that no file holds and no header declares.
     Gap,
     /// The device answered with an error.
@@ -71,7 +73,7 @@ pub fn verdict(seen: Seen, place: Place) -> Verdict {
         Seen::Frame { decodable: false } => Verdict::Undecodable,
         Seen::Stale => Verdict::Stale,
         Seen::Bad if active && (beyond_synced || broken(Broken::DamageCutAsTail)) => Verdict::Tail,
-        Seen::Bad => Verdict::Damaged,
+        Seen::Bad | Seen::Misplaced => Verdict::Damaged,
     }
 }
 
@@ -79,12 +81,13 @@ pub fn verdict(seen: Seen, place: Place) -> Verdict {
 mod tests {
     use super::*;
 
-    const SEEN: [Seen; 7] = [
+    const SEEN: [Seen; 8] = [
         Seen::Frame { decodable: true },
         Seen::Frame { decodable: false },
         Seen::Zeros,
         Seen::Bad,
         Seen::Stale,
+        Seen::Misplaced,
         Seen::Gap,
         Seen::DeviceError,
     ];
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intact_frame_is_never_called_damaged() {
+    fn an_intact_frame_that_is_in_its_place_or_needed_nowhere_is_never_called_damaged() {
         every(|seen, _, verdict| {
             if matches!(seen, Seen::Frame { .. } | Seen::Stale) {
                 assert_ne!(verdict, Verdict::Damaged);

@@ -196,7 +196,7 @@ impl Recovery {
                 offset: loss.offset,
                 bytes: loss.bytes,
                 verdict: IncidentKind::Damaged,
-                restorable: Vec::new(),
+                restorable: loss.intact.clone(),
                 salt: Some(judged.facts.header.salt),
             };
             match self.keep(&judged.surveyed, &keep) {

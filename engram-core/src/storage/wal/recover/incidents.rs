@@ -25,6 +25,16 @@ pub(crate) fn damage_incident(
         1 => format!("1 record was lost (LSN {})", lsn_text(&loss.lsns)),
         n => format!("{n} records were lost (LSNs {})", lsn_text(&loss.lsns)),
     };
+    let hit = match loss.intact.len() {
+        0 => "fail their checksum",
+        _ => "fail their checksum, or stand in a wrong place",
+    };
+    let intact = match (loss.intact.len(), &name) {
+        (0, _) | (_, None) => String::new(),
+        (n, Some(name)) => format!(
+            "; {n} intact records among them can be brought back with `engram wal quarantine restore {name}`"
+        ),
+    };
     let at_last = match &name {
         Some(name) => format!("; the bytes are kept in the quarantine as {name}"),
         None => String::new(),
@@ -34,7 +44,7 @@ pub(crate) fn damage_incident(
         at: env.clock.now(),
         verdict,
         detail: format!(
-            "{} bytes of {file} at {} fail their checksum: {told}, all else was recovered{at_last}; \
+            "{} bytes of {file} at {} {hit}: {told}, all else was recovered{at_last}{intact}; \
              check the disk, and remember again what was lost",
             loss.bytes, loss.offset
         ),

@@ -18,6 +18,8 @@ use crate::{out, settings};
 
 /// `engram wal …`.
 pub(crate) fn wal(command: WalCommand) -> Outcome {
+    // A look holds the files of all segments open.
+    engram_server::raise_descriptor_limit();
     match command {
         WalCommand::Inspect(args) => look::inspect(&args),
         WalCommand::Verify(args) => look::verify(&args),

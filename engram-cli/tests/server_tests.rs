@@ -6,7 +6,10 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use engram_core::store::Scale;
+use engram_core::{Condition, Draft, Options, Store};
 use serde_json::Value;
 use support::{Server, engram, stderr, stdout};
 
@@ -99,4 +102,26 @@ fn the_demo_holds_its_claims() {
     let output = engram(dir.path()).arg("demo").env("TMPDIR", dir.path()).output().unwrap();
     assert!(output.status.success(), "{}\n{}", stdout(&output), stderr(&output));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the demo cleans up");
+}
+
+#[test]
+fn a_log_of_more_segments_than_files_may_be_open_at_first_is_looked_at_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let scale = Scale { segment_bytes_min: 8 << 10, ..Scale::default() };
+    let options = Options { scale, segment_bytes: 8 << 10, ..Options::default() };
+    let store = Store::open(dir.path().join("data"), options).unwrap();
+    let drafts = (0..100).map(|n| Ok(Draft::of(format!("{n:6000}"))));
+    store.remember_batch("s", drafts.collect(), Condition::Any).unwrap().wait().unwrap();
+    let segments = store.wal().segments.len();
+    assert!(segments >= 100);
+    store.close().unwrap();
+    for look in ["verify", "inspect", "dump"] {
+        let look = format!(
+            "ulimit -S -n 40; exec {} wal {look} --data data",
+            env!("CARGO_BIN_EXE_engram")
+        );
+        let output = Command::new("sh").args(["-c", &look]).current_dir(dir.path()).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{look}: {}", stderr(&output));
+    }
 }

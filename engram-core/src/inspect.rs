@@ -26,6 +26,7 @@ use crate::storage::wal::report::{
 use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::FRAMES_START;
 use crate::storage::wal::survey::{RecoveryProgress, Survey, Surveyed, scan};
+use crate::storage::wal::verdict::Seen;
 use crate::store::directory::Directory;
 use crate::store::{LOCK_NAME, LegacyFile, find_legacy};
 
@@ -226,7 +227,10 @@ fn dump_segment(
                 describe(&file, offset, bytes, header.as_ref(), "damaged")
             }
             Span::Stale { bytes, header } => {
-                describe(&file, offset, bytes, header.as_ref(), "stale")
+                let at = facts.odd.binary_search_by_key(&offset, |span| span.offset);
+                let seen = at.ok().and_then(|at| facts.odd.get(at)).map(|span| span.seen);
+                let verdict = if seen == Some(Seen::Misplaced) { "damaged" } else { "stale" };
+                describe(&file, offset, bytes, header.as_ref(), verdict)
             }
         };
         let verdict = if offset >= tail { "tail".to_owned() } else { dump.verdict.clone() };

@@ -13,6 +13,7 @@ pub mod reembed;
 mod takeover;
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::episode::{Draft, check_space, limits};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::record::{self, Definition, Keys, Record};
-use crate::storage::wal::frame::{self};
+use crate::storage::wal::frame::{self, Kind};
 use crate::storage::wal::knowledge::Knowledge as _;
 use crate::storage::wal::quarantine;
 use crate::storage::wal::report::{
@@ -294,17 +295,27 @@ impl Store {
     }
 
     /// Remembers the intact episodes of a quarantined item again, in their newest version, unless an
-    /// episode of their id exists; gives (restored, skipped).
+    /// episode of their id exists or the item holds a forget of them; gives (restored, skipped).
     ///
     /// # Errors
     /// [`Error::NoSuch`], or as [`Store::remember`].
     pub fn quarantine_restore(&self, name: &str) -> Result<(u64, u64)> {
         let mut frames = quarantine::frames(self.env().disk.as_ref(), &self.env().dir, name)?;
-        // Of two versions of an episode the newer one, wherever it stands.
+        // Of two versions of an episode the newer one, wherever it stands; none that a frame of the
+        // item forgets.
         frames.sort_by_key(|(header, _)| Reverse(header.lsn));
+        let mut forgotten = HashSet::new();
         let (mut restored, mut skipped) = (0, 0);
         for (header, payload) in frames {
-            let Some(Record::Remember(remember)) = record::decode(&header, &payload) else {
+            match header.kind {
+                Kind::FORGET => forgotten.insert(header.key),
+                Kind::FORGET_SPACE => forgotten.insert(header.space_key),
+                _ => false,
+            };
+            let is_gone = [header.key, header.space_key].iter().any(|key| forgotten.contains(key));
+            let Some(Record::Remember(remember)) =
+                record::decode(&header, &payload).filter(|_| !is_gone)
+            else {
                 skipped += 1;
                 continue;
             };

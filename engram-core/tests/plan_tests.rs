@@ -413,7 +413,7 @@ fn a_segment_without_a_fault_has_no_loss_no_tail_and_no_gap() {
 }
 
 fn check_cut(case: Case, facts: &SegmentFacts, judgement: &Judgement, cut: Cut) {
-    let Cut { keep_end, start, copy_start, copy_end, skipped, next_lsn: next } = cut;
+    let Cut { keep_end, start, copy_start, copy_end, skipped, next_lsn: next, .. } = cut;
     let what = || format!("{case:?}\n{judgement:#?}\n{cut:?}");
     let tail = judgement.tail_start.unwrap_or(u64::MAX);
     for frame in &facts.frames {

@@ -474,54 +474,6 @@ fn what_is_left_of_a_header_that_the_files_end_cuts_is_kept_before_it_is_written
 }
 
 #[test]
-fn a_frame_in_a_wrong_place_that_stands_nowhere_else_can_be_brought_back() {
-    // A write to the wrong place may leave the only copy of a record there. It was called stale,
-    // and compaction dropped it.
-    for closed in [false, true] {
-        let disk = MemDisk::new();
-        let store = open(&disk);
-        for n in 0..9 {
-            remember(&store, &format!("e{n}"), format!("episode {n}"));
-        }
-        if closed {
-            store.close().unwrap();
-        }
-        let kept = contents(&store);
-        let mut image = disk.crash(Unsynced::Kept).image();
-        let frames = frames_of(&MemDisk::of(&image));
-        let place = |id: &str| {
-            let frame = frames.iter().find(|frame| frame.id.as_deref() == Some(id)).unwrap();
-            let start = usize::try_from(frame.offset).unwrap();
-            start..start + usize::try_from(frame.bytes).unwrap()
-        };
-        let log = image.get_mut(&wal(FIRST)).unwrap();
-        log.copy_within(place("e7"), place("e2").start);
-        log[place("e7")].fill(0);
-        let disk = MemDisk::of(&image);
-        let store = open(&disk);
-        let found = contents(&store);
-        let lost: Vec<&str> =
-            kept.keys().filter(|key| !found.contains_key(*key)).map(|key| &*key.1).collect();
-        assert_eq!(lost, ["e2", "e7"]);
-        let report = store.recovery_report();
-        assert_eq!(report.lost_lsns, [[3, 3], [8, 8]], "{:?}", report.incidents);
-        for _ in 0..3 {
-            store.compact_from_memory().unwrap();
-        }
-        drop(store);
-        let store = open(&disk);
-        assert_eq!(store.recovery_report().lost_lsns, [[0; 2]; 0], "named once");
-        let items = store.quarantine().unwrap();
-        let item = items.iter().find(|item| item.restorable == [8]).unwrap();
-        assert_eq!(store.quarantine_restore(&item.name).unwrap(), (1, 0));
-        let found = contents(&store);
-        assert_eq!(found.len(), kept.len() - 1);
-        let told = &store.incidents();
-        assert!(told.iter().any(|i| i.detail.contains("quarantine restore")), "{told:?}");
-    }
-}
-
-#[test]
 fn of_two_versions_in_one_item_of_the_quarantine_the_newer_one_comes_back() {
     let disk = MemDisk::new();
     let store = open(&disk);

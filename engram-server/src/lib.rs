@@ -49,4 +49,4 @@ mod timing;
 
 pub use config::{CUE_BODY_BYTES_MAX, Config, EPISODE_BODY_BYTES_MAX};
 pub use exporter::MetricsExporter;
-pub use server::{Opening, Server};
+pub use server::{Opening, Server, raise_descriptor_limit};

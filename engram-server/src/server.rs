@@ -245,8 +245,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Raises the soft limit of descriptors to the hard one; gives the limit then in force.
-fn raise_descriptor_limit() -> usize {
+/// Raises the process's soft limit of descriptors to the hard one; gives the limit then in force.
+#[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
+pub fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -208,9 +208,14 @@ pub struct Plan {
     pub legacy: bool,
     /// Whether somebody recalls.
     pub recalls: bool,
+    /// Whether a sector that was written to the wrong place may be missing from its own.
+    pub moves: bool,
     /// What happens, each with its dice.
     pub acts: Vec<(u64, Act)>,
 }
+
+/// Seeds below go as they went before sectors moved.
+const MOVES_FROM: u64 = 1 << 32;
 
 impl Plan {
     /// The plan of a seed, without some kinds of trouble.
@@ -230,6 +235,7 @@ impl Plan {
             legacy: kinds.contains(&Kind::Legacy) && dice.per_mille(300),
             kinds,
             recalls: !without.contains(&Kind::Recall) && Dice::new(!seed).per_mille(200),
+            moves: seed >= MOVES_FROM,
             acts: Vec::new(),
         };
         let style = Style::new(&mut dice);

@@ -64,8 +64,7 @@ impl Segment {
     /// The highest LSN that some valid frame, or the header, says was synced.
     #[must_use]
     pub fn horizon(&self) -> u64 {
-        let header = self.header.map_or(0, |header| header.synced);
-        self.frames.iter().map(|frame| frame.header.synced).fold(header, u64::max)
+        self.header.map_or(0, |header| header.synced).max(self.seen_synced)
     }
 
     /// Where the torn tail begins, if this is the last segment: the first bad bytes that could
@@ -96,6 +95,8 @@ pub struct Segment {
     pub frames: Vec<Frame>,
     /// Valid frames in a wrong place that stand nowhere else.
     pub strays: Vec<Frame>,
+    /// The highest LSN that some valid frame says was synced, wherever it stands.
+    pub seen_synced: u64,
     /// Headers of frames that are lost, as a footer lists them or where only a payload was hit.
     pub ghosts: Vec<(usize, Header)>,
     /// Whether it ends in a footer that is right.
@@ -129,7 +130,8 @@ pub fn segments(image: &Image) -> Vec<Segment> {
         segment.ghosts.retain(|(_, header)| header.lsn < from);
         if from < u64::MAX {
             // What stands behind the cut means nothing, wherever it came from.
-            segment.strays.clear();
+            let end = segment.frames.last().map_or(0, |frame| frame.offset);
+            segment.strays.retain(|frame| frame.header.lsn < from && frame.offset < end);
         }
     }
     all
@@ -166,6 +168,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         header,
         frames: Vec::new(),
         strays: Vec::new(),
+        seen_synced: 0,
         ghosts: Vec::new(),
         sealed: false,
         bad: Vec::new(),
@@ -213,6 +216,8 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         found.frames.push(Frame { path, offset: at, header, payload });
         at += bytes;
     }
+    let synced = found.frames.iter().map(|frame| frame.header.synced);
+    found.seen_synced = synced.max().unwrap_or(0);
     found.frames.retain(|frame| frame.header.lsn < end);
     let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
     if !orderly {
@@ -227,6 +232,10 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         ghosts.push((at, lost_header(kind, lsn, key)));
     }
+    // What was synced once is no tail, wherever it stands now.
+    let horizon = found.horizon();
+    let place = |frame: &Frame| if frame.header.lsn <= horizon { 0 } else { frame.offset };
+    ghosts.extend(found.strays.iter().map(|frame| (place(frame), frame.header)));
     ghosts.retain(|(_, header)| header.lsn < end && !there.contains(&header.lsn));
     found.ghosts = ghosts;
     found

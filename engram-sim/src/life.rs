@@ -205,9 +205,13 @@ impl World {
             let Some(bytes) = state.image().get(&path).cloned().filter(|b| !b.is_empty()) else {
                 continue;
             };
+            let bytes_len = bytes.len();
             let place = place_to_hit(&bytes, &mut dice);
             let old = self.before.get(&path);
-            let Some((at, new)) = damaged(&bytes, place, *hit, old, &mut dice) else { continue };
+            let moves = self.plan.moves && Dice::new(!seed).per_mille(400);
+            let Some((at, new, from)) = damaged(&bytes, place, *hit, old, &mut dice) else {
+                continue;
+            };
             if bytes.reads(at, &new) {
                 continue;
             }
@@ -217,6 +221,9 @@ impl World {
                 were.push((path.clone(), bytes));
             }
             state.overwrite(&path, at, &new);
+            if let Some(from) = from.filter(|_| moves) {
+                state.overwrite(&path, from, &vec![0; new.len().min(bytes_len - from)]);
+            }
             self.tally.hits += 1;
             self.tally.index_hits += u64::from(is_index(&path));
         }
@@ -249,28 +256,31 @@ fn place_to_hit(bytes: &Bytes, dice: &mut Dice) -> usize {
     }
 }
 
+/// Where a hit goes, what is there then, and where that came from.
 fn damaged(
     bytes: &Bytes,
     place: usize,
     hit: Hit,
     old: Option<&Bytes>,
     dice: &mut Dice,
-) -> Option<(usize, Vec<u8>)> {
+) -> Option<(usize, Vec<u8>, Option<usize>)> {
     let sector = place / SECTOR * SECTOR;
     let length = SECTOR.min(bytes.len() - sector);
     let mut new = vec![0; length];
+    let mut source = None;
     match hit {
         Hit::Flip => {
             let mut byte = [0];
             bytes.read(place, &mut byte);
-            return Some((place, vec![byte[0] ^ 1 << dice.below(8)]));
+            return Some((place, vec![byte[0] ^ 1 << dice.below(8)], None));
         }
         Hit::Zero => {}
         Hit::Misdirected => {
             let from = dice.index(bytes.len()) / SECTOR * SECTOR;
             bytes.read(from, &mut new);
+            source = Some(from);
         }
         Hit::Stale => drop(old?.read(sector, &mut new)),
     }
-    Some((sector, new))
+    Some((sector, new, source))
 }

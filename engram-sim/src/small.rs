@@ -111,6 +111,7 @@ impl Workload {
             kinds: vec![Kind::Kill, Kind::PowerLoss],
             legacy: self.first == First::Legacy,
             recalls: false,
+            moves: false,
             acts: Vec::new(),
         }
     }

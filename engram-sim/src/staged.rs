@@ -26,6 +26,7 @@ fn plan(seed: u64) -> Plan {
         kinds: vec![Kind::Kill],
         legacy: false,
         recalls: false,
+        moves: false,
         acts: Vec::new(),
     }
 }

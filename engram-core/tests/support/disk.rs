@@ -368,6 +368,13 @@ impl MemDisk {
         state.inodes[inode].bytes[byte] ^= 1 << bit;
     }
 
+    /// Changes a file under everybody's feet.
+    pub fn edit(&self, path: &Path, edit: impl FnOnce(&mut [u8])) {
+        let mut state = self.state();
+        let inode = state.names[path];
+        edit(&mut state.inodes[inode].bytes);
+    }
+
     /// Reads of these bytes of a file fail from now on.
     pub fn lose_sectors(&self, path: &Path, first: u64, end: u64) {
         let mut state = self.state();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::contents::Room;
 use super::env::{Env, remove_if_there};
-use super::footer::FooterBuilder;
+use super::footer::{Footer, FooterBuilder, digest_step};
 use super::frame::{Header, Kind};
 use super::knowledge::{Dropped, Fate, Knowledge, Place, Reason};
 use super::plan::{Position, judge};
@@ -74,6 +74,17 @@ enum Phase {
     Finished,
 }
 
+/// What was read of an input.
+#[derive(Debug, Default)]
+struct Read {
+    /// Its frames.
+    frames: usize,
+    /// Their digest, as a footer has it.
+    digest: u32,
+    /// Whether its footer is there, and these are the frames that it lists.
+    whole: bool,
+}
+
 /// How far the output was read back.
 #[derive(Debug)]
 struct ReadBack {
@@ -106,6 +117,8 @@ pub struct Compaction {
     revived: VecDeque<Header>,
     unexplained: Vec<u64>,
     damage: bool,
+    /// What was read of the input that is copied.
+    read: Read,
     /// By input, where frames stand that belong elsewhere.
     misplaced: HashMap<u32, Vec<u64>>,
     stats: CompactionStats,
@@ -177,6 +190,7 @@ impl Compaction {
             revived: VecDeque::new(),
             unexplained: Vec::new(),
             damage: false,
+            read: Read::default(),
             misplaced: HashMap::new(),
             stats,
             moved: 0,
@@ -309,6 +323,7 @@ impl Compaction {
             let misplaced = self.misplaced.remove(&input.number).unwrap_or_default();
             let scanner =
                 Scanner::new(header.salt, header.start, input.end, FRAMES_START).without(misplaced);
+            self.read = Read::default();
             Box::new(SpanReader::new(file, bytes, scanner, false))
         };
         let path = self.env.wal_path(&input.name.file_name());
@@ -316,6 +331,9 @@ impl Compaction {
         while reader.offset() < from + self.env.scale.step_bytes {
             let item = reader.next_span().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
             let Some(item) = item else {
+                if !self.read.whole && !input.needs_rewrite {
+                    return Err(self.found_damage(&input, reader.offset()));
+                }
                 self.moved = reader.offset() - from;
                 self.flush()?;
                 return Ok(Phase::Copy(at + 1, None));
@@ -323,14 +341,19 @@ impl Compaction {
             match item.span {
                 Span::Frame(header) if header.kind != Kind::FOOTER => {
                     let payload = item.payload;
+                    self.read.frames += 1;
+                    self.read.digest = digest_step(self.read.digest, &header);
                     self.write_revived(header.lsn, memory)?;
                     self.judge_frame(&header, payload, memory)?;
                 }
-                Span::Bad { .. } | Span::Stale { header: Some(_), .. } if !input.needs_rewrite => {
-                    // New damage: examine it first, in another run.
-                    self.segments.update(input.number, |segment| segment.needs_rewrite = true);
-                    let (file, offset) = (input.name.file_name(), item.offset);
-                    return Err(Error::Damaged { file, offset, lsn: input.header.start });
+                Span::Frame(_) => {
+                    let Read { frames, digest, .. } = self.read;
+                    let footer = Footer::decode(item.payload);
+                    let is_of = |f: Footer| f.frames.len() == frames && f.digest == digest;
+                    self.read.whole = footer.is_some_and(is_of);
+                }
+                Span::Bad { .. } | Span::Stale { .. } if !input.needs_rewrite => {
+                    return Err(self.found_damage(&input, item.offset));
                 }
                 _ => {}
             }
@@ -338,6 +361,12 @@ impl Compaction {
         self.moved = reader.offset() - from;
         self.flush()?;
         Ok(Phase::Copy(at, Some(reader)))
+    }
+
+    /// There is damage in an input that no start has seen: it is examined first, in another run.
+    fn found_damage(&self, input: &Segment, offset: u64) -> Error {
+        self.segments.update(input.number, |segment| segment.needs_rewrite = true);
+        Error::Damaged { file: input.name.file_name(), offset, lsn: input.header.start }
     }
 
     /// Forgets that were lost to damage, up to an LSN, as frames of nothing but their key.

@@ -21,14 +21,55 @@ use super::verdict::Seen;
 pub(super) fn name_losses(facts: &SegmentFacts, position: Position, judgement: &mut Judgement) {
     if let Some((_, footer)) = &facts.footer {
         by_footer(facts, footer, &mut judgement.damaged);
-        return;
-    }
-    list_known(facts, &mut judgement.damaged);
-    if facts.name.rewritten.is_some() {
-        note_lost_end(facts, &mut judgement.damaged);
-        by_headers(&mut judgement.damaged);
     } else {
-        by_number(facts, position, judgement);
+        list_known(facts, &mut judgement.damaged);
+        if facts.name.rewritten.is_some() {
+            note_lost_end(facts, &mut judgement.damaged);
+            by_headers(&mut judgement.damaged);
+        } else {
+            by_number(facts, position, judgement);
+        }
+    }
+    list_misplaced(facts, position, judgement);
+}
+
+/// Lists the frames that stand in a wrong place and nowhere else with the run that cost them their
+/// own: a `forget` among them still forgets.
+fn list_misplaced(facts: &SegmentFacts, position: Position, judgement: &mut Judgement) {
+    let tail_start = judgement.tail_start.unwrap_or(u64::MAX);
+    let active = position == Position::Last && facts.footer.is_none();
+    let kept = facts.frames.iter().rev().find(|frame| frame.offset < tail_start);
+    let damaged = &mut judgement.damaged;
+    let misplaced = facts.odd.iter().filter(|span| span.seen == Seen::Misplaced);
+    for (offset, header) in misplaced.filter_map(|span| Some((span.offset, span.header?))) {
+        let lsn = header.lsn;
+        if lsn > position.last_lsn_allowed() {
+            // A cut left it, and the next segment may have it.
+            continue;
+        }
+        if damaged.iter().any(|run| run.listed.iter().any(|listed| listed.lsn == lsn)) {
+            continue;
+        }
+        let costs =
+            |run: &Loss| run.lsns.iter().any(|&(first, last)| (first..=last).contains(&lsn));
+        let at = damaged.iter().position(costs);
+        let run = if let Some(at) = at {
+            damaged.get_mut(at)
+        } else if active && offset < tail_start && kept.is_none_or(|last| last.lsn < lsn) {
+            // It was the last one, or beyond it: no frame that follows tells of it.
+            Some(run_at(damaged, kept.map_or(super::segment::FRAMES_START, |last| last.offset)))
+        } else {
+            damaged.iter_mut().find(|run| (run.offset..run.end()).contains(&offset))
+        };
+        let Some(run) = run else { continue };
+        // A footer that does not list it was written by the recovery that named it.
+        if at.is_none() && facts.footer.is_none() {
+            run.lsns.push((lsn, lsn));
+            run.lsns.sort_unstable();
+            run.entries = run.entries.saturating_add(1);
+        }
+        run.listed.push(listed_of(run.offset, &header));
+        run.listed.sort_by_key(|listed| listed.lsn);
     }
 }
 

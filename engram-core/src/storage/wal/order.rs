@@ -50,26 +50,29 @@ fn copies(frames: &[Standing], start: u64, footer: Option<u64>) -> BTreeSet<u64>
 /// The fewest whose absence leaves the LSNs rising: those that are in no longest rising chain
 /// (patience sorting; Fredman 1975). Of several such chains the one that stands first stays.
 fn out_of_order(frames: &[Standing]) -> Vec<u64> {
-    // The frames that end a chain of each length, as they stand: their LSNs fall, or are the same.
-    let mut ends: Vec<Vec<Standing>> = Vec::new();
+    // How long the longest chain is that each frame ends, and the lowest LSN that ends one so long.
+    let mut lowest: Vec<u64> = Vec::new();
+    let mut by_length: Vec<(usize, Standing)> = Vec::with_capacity(frames.len());
     for &frame in frames {
-        let is_lower = |ends: &Vec<Standing>| ends.last().is_some_and(|end| end.lsn < frame.lsn);
-        let length = ends.partition_point(is_lower);
-        match ends.get_mut(length) {
-            Some(ends) => ends.push(frame),
-            None => ends.push(vec![frame]),
+        let length = lowest.partition_point(|&end| end < frame.lsn);
+        match lowest.get_mut(length) {
+            Some(end) => *end = frame.lsn,
+            None => lowest.push(frame.lsn),
         }
+        by_length.push((length, frame));
     }
-    let mut chain = BTreeSet::new();
+    // Of those of one length the LSNs fall as they stand, or are the same.
+    by_length.sort_by_key(|&(length, _)| length);
+    let mut others = Vec::new();
     let mut lsn = u64::MAX;
-    for ends in ends.iter().rev() {
+    for ends in by_length.chunk_by(|a, b| a.0 == b.0).rev() {
         // Of those that are low enough the first one; it stands before what follows it.
-        let first = ends.partition_point(|end| end.lsn >= lsn);
-        let Some(end) = ends.get(first) else { continue };
-        chain.insert(end.offset);
-        lsn = end.lsn;
+        let first = ends.partition_point(|(_, end)| end.lsn >= lsn);
+        lsn = ends.get(first).map_or(lsn, |(_, end)| end.lsn);
+        let rest = ends.iter().enumerate().filter(|&(at, _)| at != first);
+        others.extend(rest.map(|(_, (_, frame))| frame.offset));
     }
-    frames.iter().map(|frame| frame.offset).filter(|at| !chain.contains(at)).collect()
+    others
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub struct Loss {
     pub listed: Vec<Listed>,
     /// How many changes were lost.
     pub entries: u64,
-    /// LSNs of intact frames in it, which stand in a wrong place.
+    /// LSNs of intact episodes in it, which stand in a wrong place.
     pub intact: Vec<u64>,
 }
 
@@ -172,18 +172,20 @@ pub fn judge(facts: &SegmentFacts, position: Position) -> Judgement {
         let expected = next_lsn(facts, before);
         if ends_a_cut(position, expected) {
             let start = judgement.cut_tail.map(|(start, _)| start);
-            let start = start.or((span.seen == Seen::Bad).then_some(span.offset));
+            let is_kept = matches!(span.seen, Seen::Bad | Seen::Misplaced);
+            let start = start.or(is_kept.then_some(span.offset));
             judgement.cut_tail = start.map(|start| (start, span.end()));
             continue;
         }
         let place = Place { active, beyond_synced: expected > facts.synced, in_tail };
         match verdict(span.seen, place) {
-            Verdict::Tail if !in_tail => {
+            Verdict::Tail => {
                 in_tail = true;
-                judgement.tail_start = Some(span.offset);
-                judgement.tail_end = span.end();
+                judgement.tail_start.get_or_insert(span.offset);
+                judgement.tail_end = judgement.tail_end.max(span.end());
+                let intact = span.header.filter(|_| span.seen == Seen::Misplaced);
+                judgement.tail_lsns.extend(intact.map(|header| header.lsn));
             }
-            Verdict::Tail => judgement.tail_end = judgement.tail_end.max(span.end()),
             Verdict::Damaged | Verdict::Unreadable => add_damage(&mut judgement.damaged, span),
             Verdict::Stale => judgement.stale = judgement.stale.saturating_add(1),
             _ => {}
@@ -212,6 +214,13 @@ fn ends_a_cut(position: Position, expected: u64) -> bool {
     matches!(position, Position::Followed { cut: Some(from), .. } if expected >= from)
 }
 
+/// Where the frame ends behind which a run without bytes stood, if it stood behind one.
+fn end_before(frames: &[FramePlace], loss: &Loss) -> u64 {
+    let last = loss.lsns.last().map_or(0, |&(_, last)| last);
+    let before = frames.iter().find(|frame| frame.offset == loss.offset && frame.lsn < last);
+    before.map_or(0, FramePlace::end)
+}
+
 /// Adds a span that is to be set aside, joining it to the run that it continues.
 fn add_damage(damaged: &mut Vec<Loss>, span: &SpanFact) {
     match damaged.last_mut() {
@@ -221,7 +230,8 @@ fn add_damage(damaged: &mut Vec<Loss>, span: &SpanFact) {
         _ => damaged.push(Loss::of(span.offset, span.bytes)),
     }
     let intact = span.header.filter(|_| span.seen == Seen::Misplaced);
-    if let Some((header, run)) = intact.zip(damaged.last_mut()) {
+    let episode = intact.filter(|header| header.kind == Kind::REMEMBER);
+    if let Some((header, run)) = episode.zip(damaged.last_mut()) {
         run.intact.push(header.lsn);
     }
 }
@@ -313,6 +323,8 @@ pub struct Cut {
     pub keep_end: u64,
     /// The new segment's first LSN.
     pub start: u64,
+    /// From here up to `keep_end` frames may stand that are not known to be synced.
+    pub unsynced_start: u64,
     /// Frames from here up to `copy_end` are written again into the new segment.
     pub copy_start: u64,
     /// One past their last byte.
@@ -344,11 +356,12 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
         };
     }
     let synced_end = kept.iter().rev().find(|f| f.lsn <= facts.synced).map(FramePlace::end);
-    // Beyond H, only frames in a wrong place are set aside: those before them are to be written again.
+    // What cost nothing and lies beyond H, as a frame in a wrong place may, goes with what follows.
     let beyond = |loss: &Loss| next_lsn(facts, last_before(facts, loss.offset)) > facts.synced;
-    let damaged = judgement.damaged.iter().filter(|loss| loss.intact.is_empty() || !beyond(loss));
-    let damage_end = damaged.map(Loss::end).max();
-    let keep_end = synced_end.max(damage_end).unwrap_or(super::segment::FRAMES_START);
+    let damaged = judgement.damaged.iter().filter(|loss| !loss.lsns.is_empty() || !beyond(loss));
+    let damage_end = damaged.map(|loss| loss.end().max(end_before(&kept, loss))).max();
+    let unsynced_start = synced_end.unwrap_or(super::segment::FRAMES_START);
+    let keep_end = unsynced_start.max(damage_end.unwrap_or(0));
     let survivors = kept.iter().filter(|f| f.offset >= keep_end);
     let copy_start = survivors.clone().map(|f| f.offset).next().unwrap_or(keep_end);
     let copy_end = survivors.clone().map(FramePlace::end).max().unwrap_or(keep_end);
@@ -374,7 +387,8 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
         (last_kept.saturating_add(1), highest.max(last_kept.saturating_add(possible)))
     });
     let next = skipped.map_or(last_kept, |(_, last)| last).saturating_add(1);
-    Continue::Cut(Cut { keep_end, start, copy_start, copy_end, skipped, next_lsn: next })
+    let next_lsn = next;
+    Continue::Cut(Cut { keep_end, start, unsynced_start, copy_start, copy_end, skipped, next_lsn })
 }
 
 #[cfg(test)]

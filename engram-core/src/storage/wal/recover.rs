@@ -8,6 +8,7 @@
 //! Deliberately absent: decisions ([`super::verdict`], [`super::plan`]).
 
 mod act;
+mod aside;
 mod incidents;
 
 use std::io;
@@ -437,7 +438,8 @@ fn revive_lost_forgets(contents: &mut Contents, loss: &Loss, facts: &SegmentFact
         }
         let own = facts.odd.iter().filter_map(|span| span.header).find(|h| h.lsn == listed.lsn);
         let header = own.unwrap_or_else(|| lost_header(listed.kind, listed.lsn, listed.key));
-        let header = Header { codec: Codec::KEY_ONLY, ..header };
+        let (codec, payload_crc) = (Codec::KEY_ONLY, frame::crc(&[]));
+        let header = Header { codec, length: 0, payload_crc, ..header };
         contents.add_lost_forget(header, listed.offset, loss.bytes);
     }
 }

@@ -28,7 +28,8 @@ pub enum Span {
     Stale {
         /// How many bytes are passed over.
         bytes: u64,
-        /// Its header, if it is one of this segment's, out of its place.
+        /// Its header, if it is one of this segment's, out of its place; or one that follows the
+        /// segment's range, where a cut left it.
         header: Option<Header>,
     },
     /// Zeros up to the end of the file.
@@ -183,8 +184,8 @@ impl Scanner {
             || self.misplaced.binary_search(&self.offset).is_ok()
         {
             // Its length tells something only if the whole frame is here, from wherever it came.
-            let ours = header.kind != Kind::FOOTER && self.in_range(&header);
             if right {
+                let ours = header.kind != Kind::FOOTER && header.lsn >= self.lsns.0;
                 let header = ours.then_some(header);
                 return self.pass(bytes, Span::Stale { bytes, header });
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::contents::{Contents, Room};
 use super::env::Env;
 use super::footer::Footer;
-use super::frame::{HEADER_BYTES_U64, Header, Kind};
+use super::frame::{HEADER_BYTES, HEADER_BYTES_U64, Header, Kind};
 use super::head::Head;
 use super::order::{self, Standing};
 use super::plan::{FramePlace, LsnRange, Position, SegmentFacts, SpanFact};
@@ -23,7 +23,7 @@ use super::segment::{
 };
 use super::tiling::{Tiling, tile};
 use super::verdict::Seen;
-use crate::disk::{Entry, File, Open};
+use crate::disk::{Entry, File, Open, read_exact_at};
 use crate::error::{Error, Result};
 use crate::record;
 
@@ -348,32 +348,46 @@ pub fn scan(
     // with the rest go.
     let of =
         |frame: &FramePlace| Standing { offset: frame.offset, end: frame.end(), lsn: frame.lsn };
-    let all = facts.frames.iter().map(of).chain(strays.iter().map(|(standing, _)| *standing));
+    let of_range = |stray: &&Standing| stray.lsn <= last_lsn(segment);
+    let all = facts.frames.iter().map(of).chain(strays.iter().filter(of_range).copied());
     let ends = footer.filter(|_| early.is_none());
     let mut misplaced = order::misplaced(all.collect(), FRAMES_START, ends);
-    if early.is_none() && misplaced.iter().copied().eq(strays.iter().map(|(s, _)| s.offset)) {
-        tell_only_copies(&mut facts, &strays);
+    let strays_of_range = strays.iter().filter(of_range).map(|stray| stray.offset);
+    if early.is_none() && misplaced.iter().copied().eq(strays_of_range) {
+        tell_only_copies(&mut facts, &strays, file.as_ref());
         return Ok((SegmentFacts { misplaced, ..facts }, contents));
     }
     misplaced.extend(early);
     misplaced.sort_unstable();
     let room = Room::of(contents, facts.frames);
     let (mut facts, contents, strays) = scan(misplaced.clone(), room)?;
-    tell_only_copies(&mut facts, &strays);
+    tell_only_copies(&mut facts, &strays, file.as_ref());
     Ok((SegmentFacts { misplaced, ..facts }, contents))
 }
 
+/// The highest LSN that a frame of a segment may have.
+fn last_lsn(segment: &Surveyed) -> u64 {
+    segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end)
+}
+
 /// Of frames that stand in a wrong place, tells those apart that stand nowhere else.
-fn tell_only_copies(facts: &mut SegmentFacts, strays: &Strays) {
+fn tell_only_copies(facts: &mut SegmentFacts, strays: &[Standing], file: &dyn File) {
     let mut told = BTreeSet::new();
-    for (stray, header) in strays.iter().filter(|(_, header)| header.kind.is_change()) {
-        let elsewhere = facts.frames.binary_search_by_key(&header.lsn, |frame| frame.lsn).is_ok();
-        if elsewhere || !told.insert(header.lsn) {
+    let last = facts.frames.last().map_or((0, 0), |frame| (frame.offset, frame.lsn));
+    // What a cut left behind the last frame was written again in the next segment.
+    for stray in strays.iter().filter(|stray| stray.offset < last.0 || stray.lsn < last.1) {
+        let elsewhere = facts.frames.binary_search_by_key(&stray.lsn, |frame| frame.lsn).is_ok();
+        if elsewhere || !told.insert(stray.lsn) {
             continue;
         }
+        let mut header = [0; HEADER_BYTES];
+        let read = read_exact_at(file, &mut header, stray.offset);
+        let header = read.ok().and_then(|()| Header::decode(&header));
         let at = facts.odd.binary_search_by_key(&stray.offset, |span| span.offset);
-        if let Some(span) = at.ok().and_then(|at| facts.odd.get_mut(at)) {
-            (span.seen, span.header) = (Seen::Misplaced, Some(*header));
+        if let Some(span) = at.ok().and_then(|at| facts.odd.get_mut(at))
+            && let Some(header) = header.filter(|header| header.kind.is_change())
+        {
+            (span.seen, span.header) = (Seen::Misplaced, Some(header));
         }
     }
 }
@@ -397,9 +411,6 @@ fn ends_in_another_footer(facts: &SegmentFacts, segment: &Surveyed, file: &Arc<d
     false
 }
 
-/// Whole frames of a segment that stand out of their place.
-type Strays = Vec<(Standing, Header)>;
-
 /// Reads one segment without the frames at some offsets. Gives what stands out of its place,
 /// too.
 fn scan_without(
@@ -410,11 +421,11 @@ fn scan_without(
     progress: &RecoveryProgress,
     misplaced: Vec<u64>,
     room: Room,
-) -> Result<(SegmentFacts, Contents, Strays)> {
+) -> Result<(SegmentFacts, Contents, Vec<Standing>)> {
     let Room { mut contents, frames } = room;
     let mut strays = Vec::new();
     let header = segment.header.header;
-    let last = segment.name.rewritten.map_or(segment.position.last_lsn_allowed(), |(end, _)| end);
+    let last = last_lsn(segment);
     let scanner = Scanner::new(header.salt, header.start, last, FRAMES_START).without(misplaced);
     let mut reader = SpanReader::new(file, segment.file_bytes, scanner, tolerant);
     let mut facts = SegmentFacts {
@@ -453,8 +464,10 @@ fn scan_without(
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Bad, header });
             }
             Span::Stale { bytes, header } => {
-                let standing = |lsn| Standing { offset, end: offset + bytes, lsn };
-                strays.extend(header.map(|header| (standing(header.lsn), header)));
+                if let Some(header) = header {
+                    strays.push(Standing { offset, end: offset + bytes, lsn: header.lsn });
+                    facts.synced = facts.synced.max(header.synced);
+                }
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
             }
             Span::End => {}

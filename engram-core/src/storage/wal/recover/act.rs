@@ -7,24 +7,21 @@
 use std::io;
 use std::sync::Arc;
 
-use super::incidents::{damage_incident, header_incident, missing_incident, tail_incident};
+use super::incidents::missing_incident;
 use super::{Judged, Recovery, apply_all, place_of};
-use crate::disk::{Open, read_exact_at, read_up_to, write_all_at};
+use crate::disk::{Open, read_exact_at, write_all_at};
 use crate::storage::wal::contents::{Contents, Fact};
 use crate::storage::wal::env::{Env, remove_if_there};
 use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::{Continue, Cut, Judgement, Loss, LsnRange, Position, go_on};
+use crate::storage::wal::plan::{Continue, Cut, FramePlace, LsnRange, go_on};
 use crate::storage::wal::prealloc::{self, Surplus, next_segment_bytes};
-use crate::storage::wal::quarantine::Keep;
-use crate::storage::wal::read::{HeaderRead, SpanReader, read_header};
+use crate::storage::wal::read::{HeaderRead, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
-use crate::storage::wal::scan::{Scanner, Span};
 use crate::storage::wal::segment::{
-    FRAMES_START, HEADER_COPY_BYTES, HEADER_OFFSETS, Identity, LSN_MAX, SegmentHeader, SegmentName,
-    TEMPORARY_SUFFIX,
+    FRAMES_START, Identity, SegmentHeader, SegmentName, TEMPORARY_SUFFIX,
 };
 use crate::storage::wal::segments::Segment;
 use crate::storage::wal::survey::Surveyed;
@@ -138,7 +135,7 @@ impl Recovery {
         let mut keep = self.quarantine_damage(judged);
         keep |= self.quarantine_tail(judged)?;
         self.repair_header(&judged.surveyed)?;
-        let mut needs_rewrite = !judged.judgement.damaged.is_empty() || judged.judgement.unsealed;
+        let mut rewrite = needs_rewrite(judged) || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;
         if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
             keep = self.quarantine_rest(judged)?;
@@ -154,9 +151,9 @@ impl Recovery {
             let end = judged.judgement.end;
             let bytes = self.seal(&judged.surveyed, &footer, at, end)?;
             judged.facts.file_bytes = bytes;
-            needs_rewrite = !judged.judgement.damaged.is_empty();
+            rewrite = needs_rewrite(judged);
         }
-        self.register(judged, needs_rewrite, keep);
+        self.register(judged, rewrite, keep);
         Ok(())
     }
 
@@ -177,90 +174,6 @@ impl Recovery {
             keep,
         };
         self.segments.add(segment, None);
-    }
-
-    /// Copies the damage of a segment to the quarantine. Says whether it must stay in place.
-    fn quarantine_damage(&mut self, judged: &Judged) -> bool {
-        let stays = judged.judgement.damaged.iter().map(|loss| self.quarantine_loss(judged, loss));
-        stays.fold(false, |any, stays| any | stays)
-    }
-
-    /// Copies one run of damage to the quarantine. Says whether it must stay in place.
-    fn quarantine_loss(&mut self, judged: &Judged, loss: &Loss) -> bool {
-        let file = judged.facts.name.file_name();
-        let mut stays = false;
-        let mut name = None;
-        if loss.bytes > 0 {
-            let keep = Keep {
-                file: &file,
-                offset: loss.offset,
-                bytes: loss.bytes,
-                verdict: IncidentKind::Damaged,
-                restorable: loss.intact.clone(),
-                salt: Some(judged.facts.header.salt),
-            };
-            match self.keep(&judged.surveyed, &keep) {
-                Ok(kept) => name = Some(kept),
-                Err(e) => {
-                    stays = true;
-                    tracing::warn!(
-                        file,
-                        cause = %e,
-                        "the quarantine cannot be written; damaged bytes stay where they are"
-                    );
-                }
-            }
-        }
-        let incident = damage_incident(&self.env, &judged.facts, loss, name);
-        // What is written down nowhere must be found again.
-        stays | !self.note(incident)
-    }
-
-    /// Copies bytes of a segment to the quarantine. Gives the name there.
-    fn keep(&self, surveyed: &Surveyed, keep: &Keep<'_>) -> io::Result<String> {
-        self.quarantine.keep(surveyed.file(&self.env)?.as_ref(), keep)
-    }
-
-    /// Writes a damaged header copy again from the good one.
-    fn repair_header(&mut self, surveyed: &Surveyed) -> io::Result<()> {
-        let path = self.env.wal_path(&surveyed.name.file_name());
-        for offset in self.quarantine_header(surveyed) {
-            let target = self.env.disk.open(&path, Open::Write)?;
-            write_all_at(target.as_ref(), &surveyed.header.header.encode(), offset)?;
-            target.sync()?;
-        }
-        Ok(())
-    }
-
-    /// Copies the damaged copies of a header to the quarantine. Gives where those stand that are
-    /// there now.
-    fn quarantine_header(&mut self, surveyed: &Surveyed) -> Vec<u64> {
-        let file = surveyed.name.file_name();
-        let mut kept_at = Vec::new();
-        for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
-            if !surveyed.header.bad[copy] {
-                continue;
-            }
-            let keep = Keep {
-                file: &file,
-                offset,
-                bytes: HEADER_COPY_BYTES as u64,
-                verdict: IncidentKind::Damaged,
-                restorable: Vec::new(),
-                salt: Some(surveyed.header.header.salt),
-            };
-            let kept = self.keep(surveyed, &keep);
-            match &kept {
-                Ok(_) => kept_at.push(offset),
-                Err(e) => tracing::warn!(
-                    file,
-                    cause = %e,
-                    "the quarantine cannot be written; a damaged header stays where it is"
-                ),
-            }
-            self.note(header_incident(&self.env, surveyed, offset, kept.ok()));
-        }
-        kept_at
     }
 
     pub(super) fn begin_log(&mut self, identity: Identity) -> io::Result<Writer> {
@@ -348,11 +261,10 @@ impl Recovery {
         let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
         let stay_in_place = keep && goes;
         let cut = if stay_in_place { self.settle_in_place(&last, cut)? } else { cut };
-        let survivors: Vec<&Fact> = contents
-            .facts
-            .iter()
-            .filter(|f| f.offset() >= cut.keep_end && f.offset() < tail)
-            .collect();
+        // A forget that was lost beyond H stays too: the footer tells of it.
+        let stays = |f: &Fact| f.offset() < cut.keep_end || f.lsn < cut.start;
+        let kept = contents.facts.iter().filter(|f| f.offset() < tail);
+        let survivors: Vec<&Fact> = kept.filter(|f| !stays(f)).collect();
         let replaces = cut.start == last.facts.header.start;
         let old = &last.facts.header;
         let file = last.surveyed.file(&self.env)?;
@@ -379,7 +291,7 @@ impl Recovery {
             if fact.offset() >= tail {
                 return None;
             }
-            if fact.offset() < cut.keep_end {
+            if stays(fact) {
                 return Some(place_of(last.number, fact.offset(), fact.bytes()));
             }
             let place = place_of(moved_to, at, fact.bytes());
@@ -391,10 +303,13 @@ impl Recovery {
             self.give_back(Surplus::Unnamed(file));
             return Ok(writer);
         }
+        for (from, to) in runs(&last.facts.frames, cut.unsynced_start, cut.keep_end) {
+            self.write_again(&last.surveyed, from, to)?;
+        }
         last.judgement.end = cut.start - 1;
         last.judgement.unsealed = true;
         if !keep {
-            let footer = footer_of(contents, |offset| offset < cut.keep_end);
+            let footer = footer_of(contents, |fact| fact.offset() < tail && stays(fact));
             last.facts.file_bytes =
                 self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
             last.facts.footer = None;
@@ -403,7 +318,7 @@ impl Recovery {
             self.repair_header(&last.surveyed)?;
         }
         last.facts.frames.retain(|f| f.offset < cut.keep_end);
-        let needs_rewrite = !last.judgement.damaged.is_empty();
+        let needs_rewrite = needs_rewrite(&last);
         self.register(&last, needs_rewrite, keep);
         Ok(writer)
     }
@@ -419,76 +334,8 @@ impl Recovery {
         let next_lsn = cut.next_lsn.max(start);
         let skipped = (first_skipped < next_lsn).then(|| (first_skipped, next_lsn - 1));
         let keep_end = cut.copy_end.max(cut.keep_end);
-        Ok(Cut { keep_end, start, copy_start: keep_end, copy_end: keep_end, skipped, next_lsn })
-    }
-
-    /// Behind a footer stand zeros, or what a cut left. Anything else was written to the wrong
-    /// place, or the footer was: it is kept. Says whether it must stay in place.
-    fn quarantine_rest(&mut self, judged: &Judged) -> io::Result<bool> {
-        let (from, end) = (judged.facts.sealed_end, judged.facts.file_bytes);
-        if matches!(judged.surveyed.position, Position::Followed { cut: Some(_), .. }) {
-            return Ok(false);
-        }
-        let mut rest = vec![0; usize::try_from(end - from).unwrap_or(usize::MAX)];
-        read_up_to(judged.surveyed.file(&self.env)?.as_ref(), &mut rest, from)?;
-        let Some(last) = rest.iter().rposition(|&byte| byte != 0) else { return Ok(false) };
-        Ok(self.quarantine_loss(judged, &Loss::of(from, last as u64 + 1)))
-    }
-
-    /// Copies a tail to the quarantine. Says whether it must stay in place.
-    fn quarantine_tail(&mut self, judged: &Judged) -> io::Result<bool> {
-        let file = judged.facts.name.file_name();
-        let Some(keep) = self.tail_of(judged, &file)? else { return Ok(false) };
-        let kept = self.keep(&judged.surveyed, &keep);
-        if let Err(e) = &kept {
-            tracing::warn!(
-                file,
-                cause = %e,
-                "the quarantine cannot be written; the torn tail stays where it is"
-            );
-        }
-        let stays = kept.is_err();
-        let incident = tail_incident(&self.env, &keep, kept.ok());
-        self.note(incident);
-        Ok(stays)
-    }
-
-    /// The tail of a segment, if it is to be kept: of the last one, or of one that was cut and not
-    /// sealed, whose copy is missing since the quarantine could not be written then.
-    pub(super) fn tail_of<'a>(
-        &self,
-        judged: &Judged,
-        file: &'a str,
-    ) -> io::Result<Option<Keep<'a>>> {
-        let Judgement { tail_start, tail_end, tail_lsns, cut_tail, end, .. } = &judged.judgement;
-        let salt = judged.facts.header.salt;
-        let cut_tail = cut_tail.filter(|_| judged.reseal.is_some());
-        let ((start, end), restorable) = if let &Some(start) = tail_start {
-            ((start, *tail_end), tail_lsns.clone())
-        } else if let Some((start, tail_end)) = cut_tail
-            && !self.quarantine.has_tail_of(file, salt)
-        {
-            let scanner = Scanner::new(salt, *end, LSN_MAX, start);
-            let source = judged.surveyed.file(&self.env)?;
-            let mut reader = SpanReader::new(source, tail_end, scanner, true);
-            let mut lsns = Vec::new();
-            while let Some(item) = reader.next_span().map_err(|e| e.cause)? {
-                if let Span::Frame(header) = item.span {
-                    lsns.push(header.lsn);
-                }
-            }
-            ((start, tail_end), lsns)
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(Keep {
-            file,
-            offset: start,
-            bytes: end - start,
-            verdict: IncidentKind::Tail,
-            restorable,
-            salt: Some(salt),
-        }))
+        let (copy_start, copy_end) = (keep_end, keep_end);
+        Ok(Cut { keep_end, start, copy_start, copy_end, skipped, next_lsn, ..cut })
     }
 
     /// Writes bytes where they were read, and syncs them. A process that died may have left them
@@ -581,9 +428,26 @@ pub(super) fn new_identity(env: &Env) -> Identity {
     identity
 }
 
-pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(u64) -> bool) -> FooterBuilder {
+/// Where frames stand from `from` up to `to`, without what is between them.
+fn runs(frames: &[FramePlace], from: u64, to: u64) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for frame in frames.iter().filter(|frame| (from..to).contains(&frame.offset)) {
+        match runs.last_mut() {
+            Some((_, end)) if *end == frame.offset => *end = frame.end(),
+            _ => runs.push((frame.offset, frame.end())),
+        }
+    }
+    runs
+}
+
+/// Whether something stands in a segment, or is lost in it, that compaction has to look at.
+fn needs_rewrite(judged: &Judged) -> bool {
+    !judged.judgement.damaged.is_empty() || !judged.facts.misplaced.is_empty()
+}
+
+pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(&Fact) -> bool) -> FooterBuilder {
     let mut footer = FooterBuilder::default();
-    let mut facts: Vec<_> = contents.facts.iter().filter(|f| wanted(f.offset())).collect();
+    let mut facts: Vec<&Fact> = contents.facts.iter().filter(|fact| wanted(fact)).collect();
     facts.sort_by_key(|fact| fact.offset());
     for fact in facts {
         footer.add(fact.offset(), &contents.header(fact));

@@ -32,7 +32,8 @@ pub(crate) fn damage_incident(
     let intact = match (loss.intact.len(), &name) {
         (0, _) | (_, None) => String::new(),
         (n, Some(name)) => format!(
-            "; {n} intact records among them can be brought back with `engram wal quarantine restore {name}`"
+            "; intact episodes among them ({n}) can be brought back with `engram wal quarantine \
+             restore {name}`, those too that were forgotten since they were written"
         ),
     };
     let at_last = match &name {

@@ -222,6 +222,13 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
     let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
     if !orderly {
         found.strays.clone_from(&found.frames);
+        let fits = |frame: &Frame| {
+            let lsn = frame.header.lsn;
+            let skips = |lsn: &u64| found.header.is_some_and(|header| header.skips(*lsn));
+            let before = (name.start..lsn).filter(|lsn| !skips(lsn)).count();
+            name.rewritten.is_some() || frame.offset >= start + before * HEADER_BYTES
+        };
+        found.frames.retain(fits);
         found.frames = rising(found.frames, start, end_at);
     }
     let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();

@@ -33,16 +33,32 @@ pub(super) fn name_losses(facts: &SegmentFacts, position: Position, judgement: &
     list_misplaced(facts, position, judgement);
 }
 
-/// Lists the frames that stand in a wrong place and nowhere else with the run that cost them their
-/// own: a `forget` among them still forgets.
+/// Whether the frames around a place let an LSN stand there.
+fn is_in_order(facts: &SegmentFacts, offset: u64, lsn: u64) -> bool {
+    let after = facts.frames.partition_point(|frame| frame.offset < offset);
+    let after = facts.frames.get(after).is_none_or(|frame| lsn < frame.lsn);
+    after && last_before(facts, offset) < lsn
+}
+
+/// Lists the frames that stand in a wrong place and nowhere else, or whose headers do, with the run
+/// that cost them their own: a `forget` among them still forgets.
 fn list_misplaced(facts: &SegmentFacts, position: Position, judgement: &mut Judgement) {
     let tail_start = judgement.tail_start.unwrap_or(u64::MAX);
     let active = position == Position::Last && facts.footer.is_none();
     let kept = facts.frames.iter().rev().find(|frame| frame.offset < tail_start);
     let damaged = &mut judgement.damaged;
-    let misplaced = facts.odd.iter().filter(|span| span.seen == Seen::Misplaced);
-    for (offset, header) in misplaced.filter_map(|span| Some((span.offset, span.header?))) {
+    let odd = facts.odd.iter().filter_map(|span| Some((span, span.offset, span.header?)));
+    for (span, offset, header) in odd {
         let lsn = header.lsn;
+        let lost = || facts.frames.binary_search_by_key(&lsn, |frame| frame.lsn).is_err();
+        let is_misplaced = match span.seen {
+            Seen::Misplaced => true,
+            Seen::Bad => header.kind.is_change() && !is_in_order(facts, offset, lsn) && lost(),
+            _ => false,
+        };
+        if !is_misplaced {
+            continue;
+        }
         if lsn > position.last_lsn_allowed() {
             // A cut left it, and the next segment may have it.
             continue;
@@ -102,8 +118,8 @@ fn list_known(facts: &SegmentFacts, damaged: &mut [Loss]) {
     let bad = facts.odd.iter().filter(|span| span.seen == Seen::Bad);
     let lost = |lsn: u64| facts.frames.binary_search_by_key(&lsn, |frame| frame.lsn).is_err();
     for (offset, header) in bad.filter_map(|span| Some((span.offset, span.header?))) {
-        if !lost(header.lsn) {
-            // A copy in a wrong place: the frame itself is where it belongs.
+        if !lost(header.lsn) || !is_in_order(facts, offset, header.lsn) {
+            // A copy in a wrong place: the frame itself is, or was, where it belongs.
             continue;
         }
         let run = damaged.iter_mut().find(|loss| (loss.offset..loss.end()).contains(&offset));

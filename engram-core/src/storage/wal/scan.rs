@@ -185,8 +185,8 @@ impl Scanner {
         {
             // Its length tells something only if the whole frame is here, from wherever it came.
             if right {
-                let ours = header.kind != Kind::FOOTER && header.lsn >= self.lsns.0;
-                let header = ours.then_some(header);
+                let first = self.lsns.0.saturating_sub(u64::from(header.kind == Kind::FOOTER));
+                let header = (header.lsn >= first).then_some(header);
                 return self.pass(bytes, Span::Stale { bytes, header });
             }
             return self.begin_gap(window, at_end);

@@ -351,7 +351,11 @@ pub fn scan(
     let of_range = |stray: &&Standing| stray.lsn <= last_lsn(segment);
     let all = facts.frames.iter().map(of).chain(strays.iter().filter(of_range).copied());
     let ends = footer.filter(|_| early.is_none());
-    let mut misplaced = order::misplaced(all.collect(), FRAMES_START, ends);
+    let (too_early, all): (Vec<Standing>, Vec<Standing>) =
+        all.partition(|frame| is_too_early(frame, segment));
+    let mut misplaced = order::misplaced(all, FRAMES_START, ends);
+    misplaced.extend(too_early.iter().map(|frame| frame.offset));
+    misplaced.sort_unstable();
     let strays_of_range = strays.iter().filter(of_range).map(|stray| stray.offset);
     if early.is_none() && misplaced.iter().copied().eq(strays_of_range) {
         tell_only_copies(&mut facts, &strays, file.as_ref());
@@ -363,6 +367,16 @@ pub fn scan(
     let (mut facts, contents, strays) = scan(misplaced.clone(), room)?;
     tell_only_copies(&mut facts, &strays, file.as_ref());
     Ok((SegmentFacts { misplaced, ..facts }, contents))
+}
+
+/// Whether a frame stands where those before it have no room: a segment that was not rewritten had
+/// a frame for each LSN.
+fn is_too_early(frame: &Standing, segment: &Surveyed) -> bool {
+    let SegmentHeader { start, skipped: (first, last), .. } = segment.header.header;
+    let skipped = if first == 0 { 0 } else { (last + 1).min(frame.lsn).saturating_sub(first) };
+    let before = frame.lsn.saturating_sub(start).saturating_sub(skipped);
+    let earliest = FRAMES_START.saturating_add(before.saturating_mul(HEADER_BYTES_U64));
+    segment.name.rewritten.is_none() && frame.offset < earliest
 }
 
 /// The highest LSN that a frame of a segment may have.
@@ -464,10 +478,11 @@ fn scan_without(
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Bad, header });
             }
             Span::Stale { bytes, header } => {
-                if let Some(header) = header {
-                    strays.push(Standing { offset, end: offset + bytes, lsn: header.lsn });
-                    facts.synced = facts.synced.max(header.synced);
-                }
+                // What it says of others holds wherever it stands.
+                facts.synced = facts.synced.max(header.map_or(0, |header| header.synced));
+                let stray = header.filter(|header| header.kind != Kind::FOOTER);
+                let standing = |lsn| Standing { offset, end: offset + bytes, lsn };
+                strays.extend(stray.map(|header| standing(header.lsn)));
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
             }
             Span::End => {}

@@ -116,7 +116,8 @@ fn the_only_copy_of_an_episode_can_be_brought_back() {
 
 #[test]
 fn a_forget_in_a_wrong_place_still_forgets() {
-    for (sealed, last) in [(false, false), (false, true), (true, false), (true, true)] {
+    for bits in 0..8 {
+        let (sealed, last, damaged) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
         let disk = MemDisk::new();
         let store = open(&disk);
         nine(&store);
@@ -127,8 +128,14 @@ fn a_forget_in_a_wrong_place_still_forgets() {
         if sealed {
             seal(&store);
         }
-        let disk = MemDisk::of(&moved(&disk, lsn, 3));
-        let case = format!("sealed: {sealed}, the last one: {last}");
+        let mut image = moved(&disk, lsn, 3);
+        if damaged {
+            let place = frames_of(&MemDisk::of(&image)).into_iter().find(|f| f.lsn == lsn).unwrap();
+            let log = image.get_mut(&wal(&place.file)).unwrap();
+            log[range(&place).start + 70] ^= 1;
+        }
+        let disk = MemDisk::of(&image);
+        let case = format!("sealed: {sealed}, the last one: {last}, damaged: {damaged}");
         let store = open(&disk);
         assert!(is_forgotten(&store, "e5"), "{case}");
         assert_eq!(lost(&store), [3, lsn], "{case}");

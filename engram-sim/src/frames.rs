@@ -143,8 +143,8 @@ pub fn frames(image: &Image) -> Vec<Frame> {
     segments(image).into_iter().flat_map(|segment| segment.frames).collect()
 }
 
-fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment {
-    let bytes = image.get(&path).map(crate::disk::bytes::Bytes::to_vec).unwrap_or_default();
+/// A segment's header, from a copy that is right. Frames begin at `start`.
+fn header_of(bytes: &[u8], start: usize) -> Option<SegmentHeader> {
     let copies = HEADER_OFFSETS.into_iter().filter_map(|offset| {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         match SegmentHeader::decode(bytes.get(at..at + HEADER_COPY_BYTES)?) {
@@ -153,11 +153,16 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         }
     });
     let copies: Vec<SegmentHeader> = copies.collect();
-    let start = usize::try_from(FRAMES_START).unwrap_or(usize::MAX);
     // Where the copies differ, the first frame says which of them is of this life of the file.
     let first = bytes.get(start..).and_then(Header::decode);
     let of_this_life = |header: &&SegmentHeader| Some(header.salt) == first.map(|first| first.salt);
-    let header = copies.iter().find(of_this_life).or(copies.first()).copied();
+    copies.iter().find(of_this_life).or(copies.first()).copied()
+}
+
+fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment {
+    let bytes = image.get(&path).map(crate::disk::bytes::Bytes::to_vec).unwrap_or_default();
+    let start = usize::try_from(FRAMES_START).unwrap_or(usize::MAX);
+    let header = header_of(&bytes, start);
     let salt = header.map(|header| header.salt).or_else(|| {
         // The first frame tells it too.
         Header::decode(bytes.get(start..)?).map(|header| header.salt)
@@ -192,6 +197,11 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
                 break;
             }
             if let Some(header) = Header::decode(rest).filter(|header| header.salt == salt) {
+                let whole = rest.get(HEADER_BYTES..HEADER_BYTES + header.length as usize);
+                if whole.is_some_and(|payload| frame::crc(payload) == header.payload_crc) {
+                    // A footer in a wrong place.
+                    found.seen_synced = found.seen_synced.max(header.synced);
+                }
                 found.ghosts.push((at, header));
             }
             if !std::mem::replace(&mut in_bad, true) {
@@ -217,7 +227,7 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
         at += bytes;
     }
     let synced = found.frames.iter().map(|frame| frame.header.synced);
-    found.seen_synced = synced.max().unwrap_or(0);
+    found.seen_synced = synced.fold(found.seen_synced, u64::max);
     found.frames.retain(|frame| frame.header.lsn < end);
     let orderly = found.frames.windows(2).all(|two| two[0].header.lsn < two[1].header.lsn);
     if !orderly {
@@ -233,16 +243,16 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
     }
     let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
     found.strays.retain(|frame| frame.is_change() && !there.contains(&frame.header.lsn));
-    let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
-    let mut ghosts: Vec<(usize, Header)> = unlisted.collect();
-    for Listed { offset, lsn, kind, key } in listed {
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        ghosts.push((at, lost_header(kind, lsn, key)));
-    }
-    // What was synced once is no tail, wherever it stands now.
+    // What was synced once is no tail, wherever it stands now; the rest is, where there is one.
     let horizon = found.horizon();
-    let place = |frame: &Frame| if frame.header.lsn <= horizon { 0 } else { frame.offset };
-    ghosts.extend(found.strays.iter().map(|frame| (place(frame), frame.header)));
+    let place = |lsn: u64, at: usize| if lsn <= horizon { 0 } else { at };
+    let unlisted = found.ghosts.drain(..).filter(|(_, header)| header.kind != Kind::FOOTER);
+    let unlisted = unlisted.map(|(at, header)| (place(header.lsn, at), header));
+    let strays = found.strays.iter().map(|f| (place(f.header.lsn, usize::MAX), f.header));
+    let listed = listed.into_iter().map(|Listed { offset, lsn, kind, key }| {
+        (usize::try_from(offset).unwrap_or(usize::MAX), lost_header(kind, lsn, key))
+    });
+    let mut ghosts: Vec<(usize, Header)> = unlisted.chain(strays).chain(listed).collect();
     ghosts.retain(|(_, header)| header.lsn < end && !there.contains(&header.lsn));
     found.ghosts = ghosts;
     found

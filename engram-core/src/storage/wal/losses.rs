@@ -69,10 +69,14 @@ fn list_misplaced(facts: &SegmentFacts, position: Position, judgement: &mut Judg
         let costs =
             |run: &Loss| run.lsns.iter().any(|&(first, last)| (first..=last).contains(&lsn));
         let at = damaged.iter().position(costs);
+        let is_last = active && kept.is_none_or(|last| last.lsn < lsn);
         let run = if let Some(at) = at {
             damaged.get_mut(at)
-        } else if active && offset < tail_start && kept.is_none_or(|last| last.lsn < lsn) {
-            // It was the last one, or beyond it: no frame that follows tells of it.
+        } else if is_last && tail_start < u64::MAX {
+            // Of the tail, as what it stood behind.
+            continue;
+        } else if is_last {
+            // No frame that follows tells of it.
             Some(run_at(damaged, kept.map_or(super::segment::FRAMES_START, |last| last.offset)))
         } else {
             damaged.iter_mut().find(|run| (run.offset..run.end()).contains(&offset))

@@ -155,7 +155,10 @@ impl Position {
     #[must_use]
     pub fn last_lsn_allowed(self) -> u64 {
         match self {
-            Self::Followed { next_start, .. } => next_start.saturating_sub(1),
+            // Where the file must stay whose first frame was of the tail, the cut begins before what follows.
+            Self::Followed { next_start, cut } => {
+                next_start.min(cut.unwrap_or(next_start)).saturating_sub(1)
+            }
             Self::Last => LSN_MAX,
         }
     }
@@ -383,7 +386,10 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
         let known_end = kept.last().map_or(super::segment::FRAMES_START, FramePlace::end);
         let room = end.saturating_sub(known_end);
         let possible = room.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
-        let highest = judgement.tail_lsns.iter().copied().max().unwrap_or(0);
+        let misplaced = facts.odd.iter().filter(|span| span.seen == Seen::Misplaced);
+        let misplaced = misplaced.filter_map(|span| Some(span.header?.lsn));
+        let seen = judgement.tail_lsns.iter().copied().chain(misplaced);
+        let highest = seen.max().unwrap_or(0);
         (last_kept.saturating_add(1), highest.max(last_kept.saturating_add(possible)))
     });
     let next = skipped.map_or(last_kept, |(_, last)| last).saturating_add(1);

@@ -21,7 +21,7 @@ pub enum Span {
     Bad {
         /// How many.
         bytes: u64,
-        /// The frame's header, when only its payload is bad.
+        /// The frame's header, when only its payload is bad. It may stand in a wrong place.
         header: Option<Header>,
     },
     /// An intact frame of another life: a foreign salt, or an LSN out of its place.
@@ -79,6 +79,8 @@ struct Gap {
     start: u64,
     /// One past the last byte of it that is not zero.
     nonzero_end: u64,
+    /// The header that it begins with, if one of this segment's does, out of its place.
+    header: Option<Header>,
 }
 
 /// Bytes of a window beyond which a longer one is asked for only when a frame needs it.
@@ -139,12 +141,13 @@ impl Scanner {
             if !at_end {
                 return Step::Need(HEADER_BYTES);
             }
-            return if window.is_empty() { Step::Done } else { self.begin_gap(window, at_end) };
+            let empty = window.is_empty();
+            return if empty { Step::Done } else { self.begin_gap(None, window, at_end) };
         }
         match Header::decode(window) {
             Some(header) if self.believes(&header) => self.frame(header, window, at_end),
             Some(header) if in_bounds(&header) => self.foreign(header, window, at_end),
-            _ => self.begin_gap(window, at_end),
+            _ => self.begin_gap(None, window, at_end),
         }
     }
 
@@ -164,7 +167,7 @@ impl Scanner {
             Some(payload) if frame::crc(payload) == header.payload_crc => {
                 self.pass(bytes, Span::Stale { bytes, header: None })
             }
-            _ => self.begin_gap(window, at_end),
+            _ => self.begin_gap(None, window, at_end),
         }
     }
 
@@ -189,7 +192,8 @@ impl Scanner {
                 let header = (header.lsn >= first).then_some(header);
                 return self.pass(bytes, Span::Stale { bytes, header });
             }
-            return self.begin_gap(window, at_end);
+            let lost = Some(header).filter(|h| h.kind != Kind::FOOTER && self.in_range(h));
+            return self.begin_gap(lost, window, at_end);
         }
         if header.kind != Kind::FOOTER {
             self.claim = Some((self.offset, header.lsn, self.offset.saturating_add(bytes)));
@@ -250,8 +254,8 @@ impl Scanner {
         (first..=self.lsns.1).contains(&header.lsn)
     }
 
-    fn begin_gap(&mut self, window: &[u8], at_end: bool) -> Step {
-        let gap = Gap { start: self.offset, nonzero_end: self.offset };
+    fn begin_gap(&mut self, header: Option<Header>, window: &[u8], at_end: bool) -> Step {
+        let gap = Gap { start: self.offset, nonzero_end: self.offset, header };
         self.resync(gap, window, at_end)
     }
 
@@ -296,7 +300,7 @@ impl Scanner {
     fn end_gap(&mut self, gap: Gap, end: u64) -> Step {
         self.offset = end;
         let bytes = end.saturating_sub(gap.start);
-        Step::Found { offset: gap.start, span: Span::Bad { bytes, header: None } }
+        Step::Found { offset: gap.start, span: Span::Bad { bytes, header: gap.header } }
     }
 
     /// The gap reaches the end: its bytes up to the last one that is not zero, then zeros.
@@ -501,6 +505,18 @@ mod tests {
             }
         }
         assert_eq!(scan(&foreign[..66], 4096), [(0, bad(66))], "cut off by the file's end");
+    }
+
+    #[test]
+    fn the_header_of_a_damaged_frame_is_told_wherever_it_stands() {
+        for lsn in [1, 3, 9] {
+            let mut hit = frame_of(lsn, SALT, b"hit");
+            hit[66] ^= 1;
+            let bytes = [frame_of(2, SALT, b"a"), hit.clone(), frame_of(4, SALT, b"b")].concat();
+            let spans = scan(&bytes, 64);
+            assert_eq!(spans[1], (65, Span::Bad { bytes: 67, header: Header::decode(&hit) }));
+            assert_eq!(lsns(&spans), [2, 4]);
+        }
     }
 
     #[test]

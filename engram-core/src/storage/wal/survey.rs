@@ -373,7 +373,8 @@ pub fn scan(
 /// a frame for each LSN.
 fn is_too_early(frame: &Standing, segment: &Surveyed) -> bool {
     let SegmentHeader { start, skipped: (first, last), .. } = segment.header.header;
-    let skipped = if first == 0 { 0 } else { (last + 1).min(frame.lsn).saturating_sub(first) };
+    let skipped =
+        if first == 0 { 0 } else { last.saturating_add(1).min(frame.lsn).saturating_sub(first) };
     let before = frame.lsn.saturating_sub(start).saturating_sub(skipped);
     let earliest = FRAMES_START.saturating_add(before.saturating_mul(HEADER_BYTES_U64));
     segment.name.rewritten.is_none() && frame.offset < earliest

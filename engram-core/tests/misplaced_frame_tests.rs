@@ -228,3 +228,77 @@ fn a_frame_of_another_segment_or_zeros_under_an_open_store_are_noticed_by_compac
         assert_eq!(contents(&open(&disk)), found);
     }
 }
+
+/// A start that is cut short at any call, and done again, ends as one that is not.
+fn check_every_crash(image: &Image) {
+    let whole = open(&MemDisk::of(image));
+    let (found, named) = (contents(&whole), lost(&whole));
+    for n in 0.. {
+        let disk = MemDisk::of(image);
+        disk.crash_at(n);
+        let opened = Store::open(DIR, Options { drive: Drive::Steps, ..support::options(&disk) });
+        if !disk.is_crashed() {
+            assert!(n > 10, "a recovery of {n} calls");
+            return;
+        }
+        drop(opened);
+        for unsynced in [Unsynced::Lost, Unsynced::Kept] {
+            let store = open(&disk.crash(unsynced));
+            assert_eq!(contents(&store), found, "crashed at call {n}, {unsynced:?}");
+            assert!(lost(&store).iter().all(|lsn| named.contains(lsn)), "crashed at call {n}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_recovery_changes_nothing_of_it() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    nine(&store);
+    let forgot = forget(&store, "e5");
+    for (lsn, to) in [(8, 3), (9, 2), (forgot, 3)] {
+        check_every_crash(&moved(&MemDisk::of(&disk.image()), lsn, to));
+    }
+    // Four frames of a moved sector stand early, and none that is here has a lower LSN behind them.
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..15 {
+        remember(&store, &format!("e{n:02}"), format!("{n:02}"));
+    }
+    let mut image = disk.crash(Unsynced::Kept).image();
+    let log = image.get_mut(&wal("00000000000000000001.seg")).unwrap();
+    log.copy_within(9216..9728, 8704);
+    log[9216..9728].fill(0);
+    check_every_crash(&image);
+}
+
+#[test]
+fn forgets_that_are_lost_side_by_side_all_forget() {
+    // The last one stood in a wrong place, and a footer listed it before the one ahead of it.
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    nine(&store);
+    seal(&store);
+    let early = remember(&store, "g", "g".repeat(500));
+    remember(&store, "y", "stays");
+    let first = forget(&store, "e1");
+    let between = remember(&store, "x", "lost");
+    let last = forget(&store, "e3");
+    let mut image = moved(&disk, last, early);
+    let frames = frames_of(&MemDisk::of(&image));
+    let frame = |lsn: u64| frames.iter().find(|frame| frame.lsn == lsn).unwrap();
+    let log = image.get_mut(&wal(&frame(first).file)).unwrap();
+    log[range(frame(first)).start + 70] ^= 1;
+    log[range(frame(between))].fill(0);
+    check_every_crash(&image);
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    assert_eq!(lost(&store), [early, first, between, last]);
+    let (mut store, mut disk) = start_again(store, &disk);
+    for _ in 0..3 {
+        assert!(is_forgotten(&store, "e1") && is_forgotten(&store, "e3"));
+        store.compact_from_memory().unwrap();
+        (store, disk) = start_again(store, &disk);
+    }
+    assert!(is_forgotten(&store, "e1") && is_forgotten(&store, "e3"));
+}

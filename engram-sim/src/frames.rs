@@ -238,8 +238,10 @@ fn segment(image: &Image, path: PathBuf, name: SegmentName, end: u64) -> Segment
             let before = (name.start..lsn).filter(|lsn| !skips(lsn)).count();
             name.rewritten.is_some() || frame.offset >= start + before * HEADER_BYTES
         };
-        found.frames.retain(fits);
-        found.frames = rising(found.frames, start, end_at);
+        let fitting = found.frames.iter().filter(|frame| fits(frame)).cloned().collect();
+        let fitting = rising(fitting, start, end_at);
+        let frames = rising(found.frames, start, end_at);
+        found.frames = if fitting.len() >= frames.len() { fitting } else { frames };
     }
     let there: BTreeSet<u64> = found.frames.iter().map(|frame| frame.header.lsn).collect();
     found.strays.retain(|frame| frame.is_change() && !there.contains(&frame.header.lsn));

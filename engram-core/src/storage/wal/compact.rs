@@ -119,8 +119,8 @@ pub struct Compaction {
     damage: bool,
     /// What was read of the input that is copied.
     read: Read,
-    /// By input, where frames stand that belong elsewhere.
-    misplaced: HashMap<u32, Vec<u64>>,
+    /// By input that was examined, where frames stand that belong elsewhere, and what others it has.
+    examined: HashMap<u32, (Vec<u64>, Read)>,
     stats: CompactionStats,
     begun: Duration,
     /// Bytes that this step read.
@@ -191,7 +191,7 @@ impl Compaction {
             unexplained: Vec::new(),
             damage: false,
             read: Read::default(),
-            misplaced: HashMap::new(),
+            examined: HashMap::new(),
             stats,
             moved: 0,
             phase: Phase::Examine(0),
@@ -271,10 +271,11 @@ impl Compaction {
             position: Position::Followed { next_start: input.end + 1, cut: None },
             held: Some(Arc::clone(&source)),
         };
-        let (facts, _) =
+        let (facts, contents) =
             scan(&self.env, &surveyed, false, &RecoveryProgress::default(), Room::default())?;
         let judgement = judge(&facts, surveyed.position);
-        self.misplaced.insert(input.number, facts.misplaced.clone());
+        let read = Read { frames: facts.frames.len(), digest: contents.digest, whole: true };
+        self.examined.insert(input.number, (facts.misplaced.clone(), read));
         let file = input.name.file_name();
         for loss in &judgement.damaged {
             self.damage = true;
@@ -320,7 +321,8 @@ impl Compaction {
         } else {
             let (file, bytes) = self.opened(&input)?;
             let header = &input.header;
-            let misplaced = self.misplaced.remove(&input.number).unwrap_or_default();
+            let examined = self.examined.get(&input.number);
+            let misplaced = examined.map(|(misplaced, _)| misplaced.clone()).unwrap_or_default();
             let scanner =
                 Scanner::new(header.salt, header.start, input.end, FRAMES_START).without(misplaced);
             self.read = Read::default();
@@ -331,7 +333,10 @@ impl Compaction {
         while reader.offset() < from + self.env.scale.step_bytes {
             let item = reader.next_span().map_err(|e| Error::io("read", path.clone(), &e.cause))?;
             let Some(item) = item else {
-                if !self.read.whole && !input.needs_rewrite {
+                let Read { frames, digest, .. } = self.read;
+                let same = |(_, read): &(_, Read)| (read.frames, read.digest) == (frames, digest);
+                let whole = self.examined.get(&input.number).map_or(self.read.whole, same);
+                if !whole {
                     return Err(self.found_damage(&input, reader.offset()));
                 }
                 self.moved = reader.offset() - from;

@@ -36,6 +36,12 @@ impl Fact {
         self.offset.into()
     }
 
+    /// Whether nothing is left of it but what a footer or a header tells.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self.what, What::LostForget | What::LostForgetSpace)
+    }
+
     /// Its length, or that of the damage in its place.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -192,10 +198,9 @@ impl Contents {
     /// A frame's header.
     #[must_use]
     pub fn header(&self, fact: &Fact) -> Header {
-        let is_there = !matches!(fact.what, What::LostForget | What::LostForgetSpace);
         let bytes = fact.bytes().saturating_sub(HEADER_BYTES_U64);
         Header {
-            length: u32::try_from(bytes).ok().filter(|_| is_there).unwrap_or(0),
+            length: u32::try_from(bytes).ok().filter(|_| !fact.is_lost()).unwrap_or(0),
             kind: fact.kind,
             codec: fact.codec,
             schema: fact.schema,

@@ -76,8 +76,14 @@ fn list_misplaced(facts: &SegmentFacts, position: Position, judgement: &mut Judg
             // Of the tail, as what it stood behind.
             continue;
         } else if is_last {
-            // No frame that follows tells of it.
-            Some(run_at(damaged, kept.map_or(super::segment::FRAMES_START, |last| last.offset)))
+            // No frame that follows tells of it: it stood in what is damaged behind the last one, or
+            // right behind that.
+            let kept_at = kept.map_or(super::segment::FRAMES_START, |last| last.offset);
+            let behind = damaged.iter().rposition(|run| run.offset > kept_at);
+            Some(match behind.and_then(|at| damaged.get_mut(at)) {
+                Some(run) => run,
+                None => run_at(damaged, kept_at),
+            })
         } else {
             damaged.iter_mut().find(|run| (run.offset..run.end()).contains(&offset))
         };
@@ -163,7 +169,7 @@ fn by_number(facts: &SegmentFacts, position: Position, judgement: &mut Judgement
     let tail_start = judgement.tail_start.unwrap_or(u64::MAX);
     let mut runs = std::mem::take(&mut judgement.damaged).into_iter().peekable();
     let mut before = facts.header.start.saturating_sub(1);
-    let mut end = super::segment::FRAMES_START;
+    let (mut at, mut end) = (super::segment::FRAMES_START, super::segment::FRAMES_START);
     for frame in facts.frames.iter().filter(|frame| frame.offset < tail_start) {
         let mut between = Vec::new();
         while let Some(run) = runs.next_if(|run| run.offset < frame.offset) {
@@ -174,7 +180,7 @@ fn by_number(facts: &SegmentFacts, position: Position, judgement: &mut Judgement
             share(lost, frame.offset, &mut between);
         }
         judgement.damaged.append(&mut between);
-        (before, end) = (frame.lsn, frame.end());
+        (before, at, end) = (frame.lsn, frame.offset, frame.end());
     }
     let mut behind: Vec<Loss> = runs.collect();
     let lacks = |next_start| next_lsn(facts, before) < next_start;
@@ -195,7 +201,8 @@ fn by_number(facts: &SegmentFacts, position: Position, judgement: &mut Judgement
         Position::Followed { .. } => before,
         Position::Last => last_promised(facts, &behind),
     };
-    share(missing(&facts.header, before, last), end, &mut behind);
+    // A run without bytes stands with the last frame: behind it there will be a footer.
+    share(missing(&facts.header, before, last), at, &mut behind);
     judgement.damaged.append(&mut behind);
 }
 

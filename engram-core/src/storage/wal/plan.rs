@@ -57,6 +57,8 @@ pub struct SegmentFacts {
     pub unreadable: Vec<(u64, u64)>,
     /// Where whole frames of this segment stand that belong elsewhere in it.
     pub misplaced: Vec<u64>,
+    /// The highest LSN of a whole frame of this segment that stands out of its place.
+    pub stray_lsn: u64,
 }
 
 /// Where a valid frame stands.
@@ -220,7 +222,8 @@ fn ends_a_cut(position: Position, expected: u64) -> bool {
 /// Where the frame ends behind which a run without bytes stood, if it stood behind one.
 fn end_before(frames: &[FramePlace], loss: &Loss) -> u64 {
     let last = loss.lsns.last().map_or(0, |&(_, last)| last);
-    let before = frames.iter().find(|frame| frame.offset == loss.offset && frame.lsn < last);
+    let at = frames.binary_search_by_key(&loss.offset, |frame| frame.offset);
+    let before = at.ok().and_then(|at| frames.get(at)).filter(|frame| frame.lsn < last);
     before.map_or(0, FramePlace::end)
 }
 
@@ -361,7 +364,14 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
     let synced_end = kept.iter().rev().find(|f| f.lsn <= facts.synced).map(FramePlace::end);
     // What cost nothing and lies beyond H, as a frame in a wrong place may, goes with what follows.
     let beyond = |loss: &Loss| next_lsn(facts, last_before(facts, loss.offset)) > facts.synced;
-    let damaged = judgement.damaged.iter().filter(|loss| !loss.lsns.is_empty() || !beyond(loss));
+    // What the device does not give stays, for it may come back.
+    let unread = |loss: &Loss| {
+        let touches =
+            |&(at, bytes): &(u64, u64)| at < loss.end() && loss.offset < at.saturating_add(bytes);
+        facts.unreadable.iter().any(touches)
+    };
+    let stays = |loss: &&Loss| !loss.lsns.is_empty() || unread(loss) || !beyond(loss);
+    let damaged = judgement.damaged.iter().filter(stays);
     let damage_end = damaged.map(|loss| loss.end().max(end_before(&kept, loss))).max();
     let unsynced_start = synced_end.unwrap_or(super::segment::FRAMES_START);
     let keep_end = unsynced_start.max(damage_end.unwrap_or(0));
@@ -386,12 +396,16 @@ pub fn go_on(facts: &SegmentFacts, judgement: &Judgement) -> Continue {
         let known_end = kept.last().map_or(super::segment::FRAMES_START, FramePlace::end);
         let room = end.saturating_sub(known_end);
         let possible = room.checked_div(HEADER_BYTES_U64).unwrap_or(0).saturating_add(1);
-        let misplaced = facts.odd.iter().filter(|span| span.seen == Seen::Misplaced);
-        let misplaced = misplaced.filter_map(|span| Some(span.header?.lsn));
-        let seen = judgement.tail_lsns.iter().copied().chain(misplaced);
-        let highest = seen.max().unwrap_or(0);
+        let highest = judgement.tail_lsns.iter().copied().max().unwrap_or(0);
         (last_kept.saturating_add(1), highest.max(last_kept.saturating_add(possible)))
     });
+    // Nor is one given that a frame in a wrong place has.
+    let seen = facts.stray_lsn;
+    let after = (last_kept < seen).then(|| last_kept.saturating_add(1));
+    let skipped = match (skipped, after) {
+        (Some((from, to)), _) => Some((from, to.max(seen))),
+        (None, after) => after.map(|from| (from, seen)),
+    };
     let next = skipped.map_or(last_kept, |(_, last)| last).saturating_add(1);
     let next_lsn = next;
     Continue::Cut(Cut { keep_end, start, unsynced_start, copy_start, copy_end, skipped, next_lsn })
@@ -446,6 +460,7 @@ mod tests {
             synced,
             unreadable: Vec::new(),
             misplaced: Vec::new(),
+            stray_lsn: 0,
         }
     }
 

@@ -137,14 +137,17 @@ impl Quarantine {
         Ok(name)
     }
 
-    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here.
+    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here that
+    /// begins at `start` or before.
     #[must_use]
-    pub fn has_tail_of(&self, file: &str, salt: u64) -> bool {
+    pub fn has_tail_of(&self, file: &str, salt: u64, start: u64) -> bool {
         let disk = self.env.disk.as_ref();
         let dir = self.env.quarantine_dir();
         let items = list(disk, &self.env.dir).unwrap_or_default();
-        let mut tails =
-            items.iter().filter(|item| item.verdict == IncidentKind::Tail && item.file == file);
+        let is_it = |item: &&QuarantineItem| {
+            item.verdict == IncidentKind::Tail && item.file == file && item.offset <= start
+        };
+        let mut tails = items.iter().filter(is_it);
         tails.any(|item| {
             read_sidecar(disk, &dir, &item.name).is_ok_and(|kept| kept.salt == Some(salt))
         })

@@ -190,7 +190,8 @@ impl Recovery {
         let reseal = (judgement.unsealed && cut).then(|| {
             let end = facts.frames.last().map_or(FRAMES_START, |f| f.offset + u64::from(f.bytes));
             let damage = judgement.damaged.iter().map(|loss| loss.offset + loss.bytes).max();
-            (footer_of(&contents, |_| true), end.max(damage.unwrap_or(0)))
+            let at = end.max(damage.unwrap_or(0));
+            (footer_of(&contents, at, |_| true), at)
         });
         let judged = Judged { surveyed: surveyed.clone(), facts, judgement, number, reseal };
         if surveyed.position == super::plan::Position::Last {

@@ -340,7 +340,9 @@ pub fn scan(
     let (mut facts, contents, strays) = scanned?;
     let footer = facts.footer.as_ref().map(|(offset, _)| *offset);
     let early = footer.filter(|_| ends_in_another_footer(&facts, segment, &file));
-    if strays.is_empty() && early.is_none() {
+    let of_range = |stray: &&Standing| stray.lsn <= last_lsn(segment);
+    if early.is_none() && strays.iter().find(of_range).is_none() {
+        tell_only_copies(&mut facts, &strays, segment, file.as_ref());
         return Ok((facts, contents));
     }
     // A write to the wrong place: a frame that is whole and stands before others of lower LSN would
@@ -348,24 +350,28 @@ pub fn scan(
     // with the rest go.
     let of =
         |frame: &FramePlace| Standing { offset: frame.offset, end: frame.end(), lsn: frame.lsn };
-    let of_range = |stray: &&Standing| stray.lsn <= last_lsn(segment);
     let all = facts.frames.iter().map(of).chain(strays.iter().filter(of_range).copied());
     let ends = footer.filter(|_| early.is_none());
-    let (too_early, all): (Vec<Standing>, Vec<Standing>) =
-        all.partition(|frame| is_too_early(frame, segment));
-    let mut misplaced = order::misplaced(all, FRAMES_START, ends);
-    misplaced.extend(too_early.iter().map(|frame| frame.offset));
+    let all: Vec<Standing> = all.collect();
+    let mut misplaced = order::misplaced(all.clone(), FRAMES_START, ends);
+    let (too_early, others): (Vec<Standing>, Vec<Standing>) =
+        all.into_iter().partition(|frame| is_too_early(frame, segment));
+    let mut fitting = order::misplaced(others, FRAMES_START, ends);
+    fitting.extend(too_early.iter().map(|frame| frame.offset));
+    if fitting.len() <= misplaced.len() {
+        misplaced = fitting;
+    }
     misplaced.sort_unstable();
     let strays_of_range = strays.iter().filter(of_range).map(|stray| stray.offset);
     if early.is_none() && misplaced.iter().copied().eq(strays_of_range) {
-        tell_only_copies(&mut facts, &strays, file.as_ref());
+        tell_only_copies(&mut facts, &strays, segment, file.as_ref());
         return Ok((SegmentFacts { misplaced, ..facts }, contents));
     }
     misplaced.extend(early);
     misplaced.sort_unstable();
     let room = Room::of(contents, facts.frames);
     let (mut facts, contents, strays) = scan(misplaced.clone(), room)?;
-    tell_only_copies(&mut facts, &strays, file.as_ref());
+    tell_only_copies(&mut facts, &strays, segment, file.as_ref());
     Ok((SegmentFacts { misplaced, ..facts }, contents))
 }
 
@@ -386,11 +392,16 @@ fn last_lsn(segment: &Surveyed) -> u64 {
 }
 
 /// Of frames that stand in a wrong place, tells those apart that stand nowhere else.
-fn tell_only_copies(facts: &mut SegmentFacts, strays: &[Standing], file: &dyn File) {
+fn tell_only_copies(
+    facts: &mut SegmentFacts,
+    strays: &[Standing],
+    segment: &Surveyed,
+    file: &dyn File,
+) {
     let mut told = BTreeSet::new();
-    let last = facts.frames.last().map_or((0, 0), |frame| (frame.offset, frame.lsn));
+    let (last_lsn, last) = (last_lsn(segment), facts.frames.last().map_or(0, |frame| frame.offset));
     // What a cut left behind the last frame was written again in the next segment.
-    for stray in strays.iter().filter(|stray| stray.offset < last.0 || stray.lsn < last.1) {
+    for stray in strays.iter().filter(|stray| stray.lsn <= last_lsn || stray.offset < last) {
         let elsewhere = facts.frames.binary_search_by_key(&stray.lsn, |frame| frame.lsn).is_ok();
         if elsewhere || !told.insert(stray.lsn) {
             continue;
@@ -454,6 +465,7 @@ fn scan_without(
         synced: header.synced.max(header.start.saturating_sub(1)),
         unreadable: Vec::new(),
         misplaced: Vec::new(),
+        stray_lsn: 0,
     };
     let mut reported = 0;
     loop {
@@ -484,6 +496,7 @@ fn scan_without(
                 let stray = header.filter(|header| header.kind != Kind::FOOTER);
                 let standing = |lsn| Standing { offset, end: offset + bytes, lsn };
                 strays.extend(stray.map(|header| standing(header.lsn)));
+                facts.stray_lsn = facts.stray_lsn.max(stray.map_or(0, |header| header.lsn));
                 facts.odd.push(SpanFact { offset, bytes, seen: Seen::Stale, header: None });
             }
             Span::End => {}

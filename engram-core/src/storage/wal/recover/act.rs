@@ -148,7 +148,7 @@ impl Recovery {
             judged.facts.file_bytes = sealed_end;
         }
         if let Some((footer, at)) = judged.reseal.take().filter(|_| !keep) {
-            let end = judged.judgement.end;
+            let end = judged.judgement.end.min(judged.surveyed.position.last_lsn_allowed());
             let bytes = self.seal(&judged.surveyed, &footer, at, end)?;
             judged.facts.file_bytes = bytes;
             rewrite = needs_rewrite(judged);
@@ -228,7 +228,7 @@ impl Recovery {
             file: Arc::clone(&file),
             capacity: last.facts.file_bytes.max(offset),
             offset,
-            footer: footer_of(contents, |_| true),
+            footer: footer_of(contents, offset, |_| true),
         };
         Ok(self.writer(active, next_lsn))
     }
@@ -284,6 +284,12 @@ impl Recovery {
             read_exact_at(file.as_ref(), &mut payload, at)?;
             new.frames.push((header, payload));
         }
+        if !replaces {
+            // The new header says that all below it is synced.
+            for (from, to) in runs(&last.facts.frames, cut.unsynced_start, cut.keep_end) {
+                self.write_again(&last.surveyed, from, to)?;
+            }
+        }
         let writer = self.new_segment(identity, &new)?;
         let moved_to = writer.active_number();
         let mut at = FRAMES_START;
@@ -303,13 +309,11 @@ impl Recovery {
             self.give_back(Surplus::Unnamed(file));
             return Ok(writer);
         }
-        for (from, to) in runs(&last.facts.frames, cut.unsynced_start, cut.keep_end) {
-            self.write_again(&last.surveyed, from, to)?;
-        }
         last.judgement.end = cut.start - 1;
         last.judgement.unsealed = true;
         if !keep {
-            let footer = footer_of(contents, |fact| fact.offset() < tail && stays(fact));
+            let wanted = |fact: &Fact| fact.offset() < tail && stays(fact);
+            let footer = footer_of(contents, cut.keep_end, wanted);
             last.facts.file_bytes =
                 self.seal(&last.surveyed, &footer, cut.keep_end, cut.start - 1)?;
             last.facts.footer = None;
@@ -445,12 +449,24 @@ fn needs_rewrite(judged: &Judged) -> bool {
     !judged.judgement.damaged.is_empty() || !judged.facts.misplaced.is_empty()
 }
 
-pub(super) fn footer_of(contents: &Contents, wanted: impl Fn(&Fact) -> bool) -> FooterBuilder {
-    let mut footer = FooterBuilder::default();
-    let mut facts: Vec<&Fact> = contents.facts.iter().filter(|fact| wanted(fact)).collect();
-    facts.sort_by_key(|fact| fact.offset());
+/// The footer of what stands, or is known to have stood, before `end`, in order of LSN. One that is
+/// lost is listed where that order lets it, whatever told of it stands.
+pub(super) fn footer_of(
+    contents: &Contents,
+    end: u64,
+    wanted: impl Fn(&Fact) -> bool,
+) -> FooterBuilder {
+    let facts = contents.facts.iter().rev().filter(|fact| wanted(fact));
+    let mut highest = end - 1;
+    let mut listed: Vec<(u64, &Fact)> = Vec::new();
     for fact in facts {
-        footer.add(fact.offset(), &contents.header(fact));
+        highest = if fact.is_lost() { highest } else { fact.offset() };
+        listed.push((fact.offset().min(highest), fact));
+    }
+    let (mut footer, mut last) = (FooterBuilder::default(), 0);
+    for (offset, fact) in listed.into_iter().rev() {
+        last = offset.max(last);
+        footer.add(last, &contents.header(fact));
     }
     footer
 }

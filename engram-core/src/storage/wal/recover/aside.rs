@@ -148,7 +148,7 @@ impl Recovery {
         let ((start, end), restorable) = if let &Some(start) = tail_start {
             ((start, *tail_end), tail_lsns.clone())
         } else if let Some((start, tail_end)) = cut_tail
-            && !self.quarantine.has_tail_of(file, salt)
+            && !self.quarantine.has_tail_of(file, salt, start)
         {
             let scanner = Scanner::new(salt, *end, LSN_MAX, start);
             let source = judged.surveyed.file(&self.env)?;

@@ -281,14 +281,7 @@ impl Compaction {
             self.damage = true;
             let mut name = None;
             if loss.bytes > 0 {
-                let keep = Keep {
-                    file: &file,
-                    offset: loss.offset,
-                    bytes: loss.bytes,
-                    verdict: IncidentKind::Damaged,
-                    restorable: loss.intact.clone(),
-                    salt: Some(input.header.salt),
-                };
+                let keep = Keep::of_damage(&file, loss, input.header.salt);
                 let kept = self.quarantine.keep(source.as_ref(), &keep);
                 let kept = kept.map_err(|e| {
                     Error::io("copy damaged bytes to", self.env.quarantine_dir(), &e)

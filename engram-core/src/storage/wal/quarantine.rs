@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::env::{Env, remove_if_there};
 use super::frame::{self, Header, Kind};
+use super::plan::Loss;
 use super::read::SpanReader;
 use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
@@ -58,6 +59,21 @@ pub struct Keep<'a> {
     pub restorable: Vec<u64>,
     /// Salt of its segment.
     pub salt: Option<u64>,
+}
+
+impl<'a> Keep<'a> {
+    /// A run of damage in a segment of this salt.
+    #[must_use]
+    pub fn of_damage(file: &'a str, loss: &Loss, salt: u64) -> Self {
+        Self {
+            file,
+            offset: loss.offset,
+            bytes: loss.bytes,
+            verdict: IncidentKind::Damaged,
+            restorable: loss.intact.clone(),
+            salt: Some(salt),
+        }
+    }
 }
 
 /// The quarantine of one open store.
@@ -137,17 +153,14 @@ impl Quarantine {
         Ok(name)
     }
 
-    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here that
-    /// begins at `start` or before.
+    /// Whether a tail of this life of a log file (its salt tells it from others) is kept here.
     #[must_use]
-    pub fn has_tail_of(&self, file: &str, salt: u64, start: u64) -> bool {
+    pub fn has_tail_of(&self, file: &str, salt: u64) -> bool {
         let disk = self.env.disk.as_ref();
         let dir = self.env.quarantine_dir();
         let items = list(disk, &self.env.dir).unwrap_or_default();
-        let is_it = |item: &&QuarantineItem| {
-            item.verdict == IncidentKind::Tail && item.file == file && item.offset <= start
-        };
-        let mut tails = items.iter().filter(is_it);
+        let mut tails =
+            items.iter().filter(|item| item.verdict == IncidentKind::Tail && item.file == file);
         tails.any(|item| {
             read_sidecar(disk, &dir, &item.name).is_ok_and(|kept| kept.salt == Some(salt))
         })

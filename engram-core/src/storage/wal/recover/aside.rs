@@ -29,14 +29,7 @@ impl Recovery {
         let mut stays = false;
         let mut name = None;
         if loss.bytes > 0 {
-            let keep = Keep {
-                file: &file,
-                offset: loss.offset,
-                bytes: loss.bytes,
-                verdict: IncidentKind::Damaged,
-                restorable: loss.intact.clone(),
-                salt: Some(judged.facts.header.salt),
-            };
+            let keep = Keep::of_damage(&file, loss, judged.facts.header.salt);
             match self.keep(&judged.surveyed, &keep) {
                 Ok(kept) => name = Some(kept),
                 Err(e) => {
@@ -148,7 +141,7 @@ impl Recovery {
         let ((start, end), restorable) = if let &Some(start) = tail_start {
             ((start, *tail_end), tail_lsns.clone())
         } else if let Some((start, tail_end)) = cut_tail
-            && !self.quarantine.has_tail_of(file, salt, start)
+            && !self.quarantine.has_tail_of(file, salt)
         {
             let scanner = Scanner::new(salt, *end, LSN_MAX, start);
             let source = judged.surveyed.file(&self.env)?;

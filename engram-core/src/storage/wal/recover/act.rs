@@ -132,8 +132,9 @@ impl Recovery {
 
     /// Quarantines the damage of a finished segment and repairs what can be repaired in place.
     pub(super) fn settle(&mut self, judged: &mut Judged) -> io::Result<()> {
-        let mut keep = self.quarantine_damage(judged);
-        keep |= self.quarantine_tail(judged)?;
+        // The tail first: damage that is known already tells it that it is copied.
+        let mut keep = self.quarantine_tail(judged)?;
+        keep |= self.quarantine_damage(judged);
         self.repair_header(&judged.surveyed)?;
         let mut rewrite = needs_rewrite(judged) || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;

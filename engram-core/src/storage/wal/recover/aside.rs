@@ -128,8 +128,10 @@ impl Recovery {
         Ok(stays)
     }
 
-    /// The tail of a segment, if it is to be kept: of the last one, or of one that was cut and not
-    /// sealed, whose copy is missing since the quarantine could not be written then.
+    /// The tail of a segment, if it is to be kept: of the last one, or what stands behind the end of
+    /// one that was cut and not sealed, where that is not all known. It is not where the copy is
+    /// missing, since the quarantine could not be written then, or where damage has come since: a
+    /// write to the wrong place can have put the end over records whose remains stand behind it.
     pub(super) fn tail_of<'a>(
         &self,
         judged: &Judged,
@@ -141,7 +143,7 @@ impl Recovery {
         let ((start, end), restorable) = if let &Some(start) = tail_start {
             ((start, *tail_end), tail_lsns.clone())
         } else if let Some((start, tail_end)) = cut_tail
-            && !self.quarantine.has_tail_of(file, salt)
+            && (!self.quarantine.has_tail_of(file, salt) || self.is_newly_damaged(judged))
         {
             let scanner = Scanner::new(salt, *end, LSN_MAX, start);
             let source = judged.surveyed.file(&self.env)?;
@@ -164,5 +166,11 @@ impl Recovery {
             restorable,
             salt: Some(salt),
         }))
+    }
+
+    /// Whether a segment has damage that nobody was told of yet.
+    fn is_newly_damaged(&self, judged: &Judged) -> bool {
+        let id = |loss| damage_incident(&self.env, &judged.facts, loss, None).id;
+        judged.judgement.damaged.iter().any(|loss| !self.quarantine.knows(&id(loss)))
     }
 }

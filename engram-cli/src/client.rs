@@ -12,7 +12,7 @@ use ureq::http::Response;
 
 use crate::failure::{Failure, Outcome};
 
-/// Longest that a server may take to begin an answer: compaction of a large log takes a while.
+/// Longest that a server may take to begin an answer (compaction of a large log takes a while), and to send it.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 2 << 30;
@@ -88,6 +88,7 @@ impl Client {
             .user_agent(concat!("engram/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_recv_body(Some(ANSWER_TIMEOUT))
             .build()
             .new_agent();
         Ok(Self { agent, base })

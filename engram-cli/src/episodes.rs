@@ -162,7 +162,8 @@ pub(crate) fn get(args: &GetArgs) -> Outcome {
 pub(crate) fn forget(args: &ForgetArgs) -> Outcome {
     let client = Client::new(&args.target.server.server)?;
     let json = args.target.server.json;
-    if let Some(space) = &args.whole_space {
+    // The settings file may name a space too: an id that was typed is what was meant.
+    if let (None, Some(space)) = (&args.id, &args.whole_space) {
         let path = format!("/v1/spaces/{}", segment(space));
         let answer = client.send(Method::Delete, &path, &[], &[])?.success()?;
         if json {

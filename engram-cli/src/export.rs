@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 
 use crate::args::ExportArgs;
-use crate::client::{Client, not_ours, query, segment};
+use crate::client::{Client, Method, not_ours, query, segment};
 use crate::episodes::Page;
 use crate::failure::{Failure, Outcome};
 use crate::overview::Spaces;
@@ -77,7 +77,13 @@ fn export_space(client: &Client, space: &str, sink: &mut Sink, bar: &ProgressBar
             ("limit", Some(&limit.to_string())),
             ("cursor", cursor.as_deref()),
         ]);
-        let answer = client.get(&format!("/v1/spaces/{}/episodes{parameters}", segment(space)))?;
+        let path = format!("/v1/spaces/{}/episodes{parameters}", segment(space));
+        let answer = client.send(Method::Get, &path, &[], &[])?;
+        if answer.status == 404 {
+            // It was forgotten since it was listed, or its last episode was.
+            return Ok(unreadable);
+        }
+        let answer = answer.success()?;
         let page: Page<'_> = serde_json::from_slice(&answer.body).map_err(|e| not_ours(&e))?;
         for episode in &page.episodes {
             sink.line(episode.get())?;
@@ -103,9 +109,11 @@ fn next_limit(limit: usize, page_bytes: usize) -> usize {
     if page_bytes > PAGE_BYTES_HIGH { (limit / 2).max(1) } else { limit }
 }
 
-/// Where the lines go: standard output, or a file that gets its name when it is whole.
+/// Where the lines go: standard output, something that is no file, or a file that gets its name when it
+/// is whole.
 enum Sink {
     Stdout(BufWriter<io::StdoutLock<'static>>),
+    Other { writer: BufWriter<fs::File>, path: PathBuf },
     File { writer: BufWriter<tempfile::NamedTempFile>, path: PathBuf },
 }
 
@@ -114,6 +122,14 @@ impl Sink {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return Ok(Self::Stdout(out::buffered()));
         };
+        // A device or a pipe is written to, not replaced.
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            let file = fs::File::options().write(true).open(path);
+            let writer = BufWriter::new(file.map_err(|e| cannot_write(path, &e))?);
+            return Ok(Self::Other { writer, path: path.to_owned() });
+        }
+        // Of a link what it leads to.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let file = tempfile::Builder::new()
             .prefix(".engram-export-")
@@ -122,9 +138,15 @@ impl Sink {
         Ok(Self::File { writer: BufWriter::with_capacity(1 << 16, file), path: path.to_owned() })
     }
 
+    /// Writes an episode as its server wrote it, on one line: its metadata is as its author laid it out,
+    /// and in JSON a line break is space, for within a string it is escaped.
     fn line(&mut self, text: &str) -> Outcome {
+        let text = text.replace(['\n', '\r'], " ");
         match self {
             Self::Stdout(writer) => writeln!(writer, "{text}").map_err(|e| out::trouble(&e)),
+            Self::Other { writer, path } => {
+                writeln!(writer, "{text}").map_err(|e| cannot_write(path, &e))
+            }
             Self::File { writer, path } => {
                 writeln!(writer, "{text}").map_err(|e| cannot_write(path, &e))
             }
@@ -135,6 +157,10 @@ impl Sink {
     fn finish(self) -> Outcome<Option<PathBuf>> {
         match self {
             Self::Stdout(mut writer) => writer.flush().map_err(|e| out::trouble(&e)).map(|()| None),
+            Self::Other { mut writer, path } => {
+                writer.flush().map_err(|e| cannot_write(&path, &e))?;
+                Ok(Some(path))
+            }
             Self::File { writer, path } => {
                 let trouble = |e: &io::Error| cannot_write(&path, e);
                 let file = writer.into_inner().map_err(|e| trouble(e.error()))?;

@@ -36,6 +36,11 @@ impl Failure {
         Self::silent(0)
     }
 
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     /// The same failure under another exit code.
     pub(crate) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }

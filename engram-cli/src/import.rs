@@ -100,7 +100,9 @@ impl Source {
 }
 
 fn read_lines(mut reader: Box<dyn BufRead>, feed: &mut Feed<'_>) -> Outcome {
-    let trouble = |e: io::Error| Failure::failed(format!("cannot read on: {e}"));
+    let trouble = |e: io::Error| {
+        Failure::failed(format!("what is imported cannot be read on: {e}; what came before is in"))
+    };
     let mut text = Vec::new();
     for number in 1_u64.. {
         text.clear();

@@ -48,6 +48,8 @@ struct Recollection {
     #[serde(default)]
     unreadable: Vec<String>,
     #[serde(default)]
+    truncated: bool,
+    #[serde(default)]
     pending: u64,
     #[serde(default)]
     degraded: Option<String>,
@@ -122,6 +124,9 @@ pub(crate) fn recall(args: &RecallArgs) -> Outcome {
         print_body(&answer.body)?;
     } else {
         print(&recollection)?;
+    }
+    if recollection.truncated {
+        note("the answer ends early, at 64 MiB of episodes; narrow the cue, or ask for fewer");
     }
     if recollection.pending > 0 {
         let episodes = out::count(recollection.pending, "episode is", "episodes are");

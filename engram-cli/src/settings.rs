@@ -95,7 +95,7 @@ impl Place {
         let shared = match long {
             "data" | "json" => true,
             "server" => command != "wal",
-            "space" => !matches!(command, "import" | "export"),
+            "space" => !matches!(command, "import" | "export" | "reembed"),
             _ => command == "start",
         };
         let key = long.replace('-', "_");

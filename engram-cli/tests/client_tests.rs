@@ -219,6 +219,48 @@ fn an_export_is_imported_into_the_spaces_it_came_from() {
     }
 }
 
+/// Metadata comes as it was laid out, and what stood alone on a line of it was another episode.
+#[test]
+fn an_episode_is_one_line_of_an_export_and_a_space_that_went_meanwhile_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve(|request| {
+        let space = |name| json!({ "name": name, "episodes": 1, "bytes": 1 });
+        let laid_out = "{\"id\":\"1\",\"metadata\":{\r\n\"a\":\n{\"what\":\"x\\n\"}\n}}";
+        match &*request.path {
+            "/v1/spaces" => {
+                (200, "", json!({ "spaces": [space("gone"), space("kept")] }).to_string())
+            }
+            path if path.starts_with("/v1/spaces/gone/") => {
+                (404, "", json!({ "detail": "no space \"gone\"" }).to_string())
+            }
+            _ => (200, "", format!("{{\"episodes\":[{laid_out}],\"next_cursor\":null}}")),
+        }
+    });
+    let output = engram(dir.path()).args(["export", "--server", &url]).output().unwrap();
+    let line = "{\"id\":\"1\",\"metadata\":{  \"a\": {\"what\":\"x\\n\"} }}\n";
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), line.to_owned()));
+    // What is no file is written to, not replaced.
+    let to_device = ["export", "--server", &url, "--output", "/dev/null"];
+    engram(dir.path()).args(to_device).assert().success();
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    fs::write(dir.path().join("real.jsonl"), "old").unwrap();
+    std::os::unix::fs::symlink("real.jsonl", dir.path().join("link.jsonl")).unwrap();
+    let to_link = ["export", "--server", &url, "--output", "link.jsonl"];
+    engram(dir.path()).args(to_link).assert().success();
+    assert_eq!(fs::read_to_string(dir.path().join("real.jsonl")).unwrap(), line);
+    assert!(fs::symlink_metadata(dir.path().join("link.jsonl")).unwrap().is_symlink());
+}
+
+#[test]
+fn an_id_that_is_typed_is_forgotten_whatever_space_the_settings_file_names() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("engram.toml"), "[forget]\nwhole_space = \"prod\"\n").unwrap();
+    let (url, seen) = noting(|_, _| (204, "", String::new()));
+    engram(dir.path()).args(["forget", "note", "--server", &url]).assert().success();
+    let paths: Vec<String> = seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(paths, ["/v1/spaces/default/episodes/note"]);
+}
+
 /// Three episodes on two pages, the second with one that cannot be read.
 fn two_pages() -> String {
     serve(|request| {

@@ -236,16 +236,29 @@ impl Driver {
             *lock(&driver.upkeep) = Some(Upkeep::new(shared));
             return Ok(driver);
         }
-        driver.spawn("engram-writer", |shared| shared.write_loop())?;
-        driver.spawn("engram-upkeep", |shared| Upkeep::new(Arc::clone(shared)).run())?;
-        if driver.shared.options.index_in_background {
-            driver.spawn("engram-index", |shared| {
+        match driver.spawn_all() {
+            Ok(()) => Ok(driver),
+            Err(e) => {
+                // No thread of it may work on a directory that somebody else can open now.
+                driver
+                    .close()
+                    .unwrap_or_else(|e| tracing::error!(cause = %e, "the log cannot be closed"));
+                Err(e)
+            }
+        }
+    }
+
+    fn spawn_all(&self) -> Result<()> {
+        self.spawn("engram-writer", |shared| shared.write_loop())?;
+        self.spawn("engram-upkeep", |shared| Upkeep::new(Arc::clone(shared)).run())?;
+        if self.shared.options.index_in_background {
+            self.spawn("engram-index", |shared| {
                 stand_back();
                 shared.index_loop();
             })?;
-            driver.shared.spawn_embedding()?;
+            self.shared.spawn_embedding()?;
         }
-        Ok(driver)
+        Ok(())
     }
 
     /// Starts a thread. When it panics, the log is poisoned, and it goes on to answer whoever
@@ -290,8 +303,13 @@ impl Driver {
             }
         }
         let mut engine = self.shared.engine();
-        if engine.writer.poisoned().is_some() {
-            return Ok(());
+        if let Err(e) = engine.writer.check_poison() {
+            // What was acknowledged is on the disk, unless that was not asked for.
+            return if self.shared.options.durability == Durability::Always {
+                Ok(())
+            } else {
+                Err(e)
+            };
         }
         let closed = engine.writer.mark();
         std::mem::take(&mut engine.writer.surplus).into_iter().for_each(Surplus::give_back);
@@ -498,6 +516,8 @@ impl Shared {
                     last_lsn: segment.end,
                     eligible: segment.sealed
                         && !segment.keep
+                        // Sealed before its first record came, it gives its name to the one that follows.
+                        && segment.end >= segment.header.start
                         && !segment.header.accepted_loss
                         && segment.end <= applied,
                     needs_rewrite: segment.needs_rewrite,

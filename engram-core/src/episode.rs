@@ -4,7 +4,10 @@
 //! which field breaks which limit. Deliberately absent: JSON (the server's) and bytes on disk
 //! ([`crate::record`]).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
 
@@ -224,8 +227,9 @@ pub(crate) fn check_model(model: Option<&str>, embedding: &[f32]) -> Result<()> 
 
 fn check_metadata(text: &str) -> Result<()> {
     check_length("metadata", text, 0, METADATA_BYTES_MAX)?;
-    let object: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
-    if object.is_err() || !text.trim_start().starts_with('{') {
+    // Names are read, since filters ask for them.
+    let object: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_str(text);
+    if object.is_err() {
         let bound = "a JSON object".into();
         return Err(limit("metadata", "not an object", bound, shorten(text), false));
     }

@@ -222,6 +222,9 @@ pub struct Explained {
     pub by_text: usize,
 }
 
+/// Bytes of episodes in an answer, about: it ends behind the one that reaches them.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// What a recall answers.
 #[derive(Debug, Clone, Default)]
 pub struct Recollection {
@@ -238,6 +241,8 @@ pub struct Recollection {
     /// Episodes of the space that have no vector yet, so that only words find them; counted
     /// where meaning is asked.
     pub unembedded: usize,
+    /// Whether it ends before its limit because it holds [`ANSWER_BYTES_MAX`] already.
+    pub truncated: bool,
     /// How it was found, when asked for.
     pub explained: Option<Explained>,
 }

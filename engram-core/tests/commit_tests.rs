@@ -71,6 +71,31 @@ fn nothing_is_acknowledged_after_a_failed_sync() {
     }
 }
 
+/// The second of two that create one id, or forget one, is answered from what the first one did: where
+/// that came to nothing, so did the answer.
+#[test]
+fn an_answer_that_rests_on_a_change_of_its_batch_fails_with_it() {
+    for (op, kind, refusal) in
+        [(Op::Sync, Kind::Eio, ErrorKind::Poisoned), (Op::Write, Kind::Enospc, ErrorKind::DiskFull)]
+    {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        remember(&store, "there", "x");
+        // Without a spare being made meanwhile.
+        until("a spare is made", || store.wal().preallocated_bytes > 1 << 20);
+        disk.fail(Fault { op, path: ".seg", first: 0, times: 1, kind });
+        let create = || store.remember("s", draft("new", "y"), Condition::Absent).unwrap();
+        let forget = || store.forget("s", "there", Condition::Any).unwrap();
+        let created = [create(), create()];
+        let forgotten = [forget(), forget()];
+        let kinds = created.into_iter().map(|one| one.wait().unwrap_err().kind());
+        assert_eq!(kinds.collect::<Vec<_>>(), [refusal; 2], "{op:?}");
+        let kinds = forgotten.into_iter().map(|one| one.wait().unwrap_err().kind());
+        assert_eq!(kinds.collect::<Vec<_>>(), [refusal; 2], "{op:?}");
+        assert_eq!(what_of(&store, "there").as_deref(), Some("x"));
+    }
+}
+
 #[test]
 fn an_acknowledgement_waits_for_the_sync() {
     let disk = MemDisk::new();
@@ -223,6 +248,33 @@ fn a_full_disk_that_cannot_name_the_next_segment_refuses_and_goes_on() {
         assert_eq!(contents(&store).len(), kept);
         let after = open(&disk.crash(Unsynced::Lost));
         assert_eq!((contents(&after).len(), after.recovery_report().failed.total()), (kept, 0));
+    }
+}
+
+/// A segment that is sealed before its first record came gives its name to the next one: what compaction
+/// makes of the one must not take the other away.
+#[test]
+fn compaction_leaves_an_active_segment_alone_that_was_sealed_empty() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    remember(&store, "first", "x");
+    let disk = disk.crash(Unsynced::Kept);
+    let store = open(&disk);
+    disk.fail(Fault { op: Op::Rename, path: ".seg", first: 0, times: 1, kind: Kind::Enospc });
+    let large = "y".repeat((1 << 20) - 100);
+    let refused = try_remember(&store, "large", &large).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::DiskFull, "{refused}");
+    let segments = |store: &Store| -> Vec<String> {
+        store.wal().segments.into_iter().map(|segment| segment.file).collect()
+    };
+    let before = segments(&store);
+    store.compact_from_memory().unwrap();
+    assert_eq!(segments(&store).last(), before.last());
+    assert!(disk.image().contains_key(&wal(before.last().unwrap())));
+    try_remember(&store, "large", &large).unwrap();
+    for unsynced in [Unsynced::Lost, Unsynced::Kept] {
+        let store = open(&disk.crash(unsynced));
+        assert_eq!((contents(&store).len(), store.recovery_report().failed.total()), (2, 0));
     }
 }
 

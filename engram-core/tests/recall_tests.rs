@@ -377,3 +377,20 @@ fn saved_vectors_of_what_was_forgotten_are_gone_after_the_next_save() {
     drop(store);
     assert_eq!(std::fs::read_dir(dir.path().join("index")).unwrap().count(), 0);
 }
+
+#[test]
+fn an_answer_ends_at_its_bound_of_bytes_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options { index_in_background: false, ..Options::default() };
+    let store = Store::open(dir.path(), options).expect("it opens");
+    let large = 66;
+    for n in 0..large {
+        remember(&store, &n.to_string(), &"w".repeat(1 << 20));
+    }
+    let newest = Cue { from: at(0), limit: Some(1000), ..Cue::default() };
+    let answer = recall(&store, &newest);
+    assert!(answer.truncated);
+    assert_eq!(ids(&answer), (2..large).rev().map(|n| n.to_string()).collect::<Vec<_>>());
+    let few = recall(&store, &Cue { limit: Some(64), ..newest });
+    assert_eq!((few.episodes.len(), few.truncated), (64, false), "it has all that was asked for");
+}

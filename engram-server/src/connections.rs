@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,7 +24,7 @@ use crate::routes::Router;
 
 /// Largest head of a request, and the piece that a body comes in, in bytes.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
-/// How long a connection that was asked to leave may stay without a request being handled.
+/// How long a connection that was asked to leave may stay with no request and no answer under way.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
 /// All open connections.
@@ -32,10 +35,73 @@ pub(crate) struct Connections {
     gauge: Gauge,
 }
 
+impl State {
+    fn idles(&self) -> bool {
+        !self.busy.load(Ordering::Relaxed) && !self.unsent.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that says of its connection whether it waits to be written to.
+struct Watched {
+    stream: TokioIo<TcpStream>,
+    connection: Arc<Connection>,
+}
+
+impl Watched {
+    fn told<T>(&self, poll: Poll<T>) -> Poll<T> {
+        self.connection.state.unsent.store(poll.is_pending(), Ordering::Relaxed);
+        poll
+    }
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.told(poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.told(poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Whether a request is being handled.
     busy: AtomicBool,
+    /// Whether an answer waits for its reader; the kernel ends those whose reader is gone.
+    unsent: AtomicBool,
     /// The tick of the last sign of life; the smallest is the idlest.
     used: AtomicU64,
     leave: Notify,
@@ -66,7 +132,7 @@ impl Connections {
     /// Asks the connection that idles longest to leave, if any idles.
     pub(crate) fn leave_idlest(&self) {
         let mut open = self.open();
-        let idle = open.iter().filter(|(_, state)| !state.busy.load(Ordering::Relaxed));
+        let idle = open.iter().filter(|(_, state)| state.idles());
         let idlest = idle.min_by_key(|(_, state)| state.used.load(Ordering::Relaxed));
         // Off the list, so that the next one to be asked is another.
         if let Some(id) = idlest.map(|(id, _)| *id)
@@ -133,6 +199,7 @@ pub(crate) fn serve_connection(
                 }
             })
         };
+        let stream = Watched { stream: TokioIo::new(stream), connection: Arc::clone(&connection) };
         let mut served = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -140,7 +207,7 @@ pub(crate) fn serve_connection(
                 // Who has said all may close that half, and still wants its answer.
                 .half_close(true)
                 .max_buf_size(BUFFER_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(stream, service)
         );
         // How a connection ends is the client's affair: a reset or a timeout needs no word.
         tokio::select! {
@@ -149,7 +216,7 @@ pub(crate) fn serve_connection(
         }
         served.as_mut().graceful_shutdown();
         while timeout(LEAVE_GRACE, served.as_mut()).await.is_err() {
-            if !connection.state.busy.load(Ordering::Relaxed) {
+            if connection.state.idles() {
                 return;
             }
         }

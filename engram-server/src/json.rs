@@ -15,7 +15,7 @@ mod parse;
 mod recollection;
 mod value;
 
-pub use answer::{EmbeddingForm, write_episode, write_line};
+pub use answer::{EmbeddingForm, write_episode};
 pub use batch::{parse_array, parse_ndjson};
 pub use cue::parse_cue;
 pub use parse::{Line, parse_draft, parse_line};

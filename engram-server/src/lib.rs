@@ -17,6 +17,8 @@
 //! | `/problems/method-not-allowed` | 405 | `Allow` names the methods that the path takes |
 //! | `/problems/timeout` | 408 | the body came too slowly |
 //! | `/problems/dimension` | 409 | the space has another dimension than the embedding |
+//! | `/problems/model` | 409 | the space has vectors of another model |
+//! | `/problems/given-vectors` `no-embedder` `no-vectors` | 409 | the space's vectors are its callers', nothing makes any, or it has none |
 //! | `/problems/key-collision` | 409 | the id cannot be used in this store |
 //! | `/problems/precondition` | 412 | `If-Match` or `If-None-Match` does not hold |
 //! | `/problems/too-large` | 413 | a body, a field or a batch is over its bound |
@@ -27,6 +29,7 @@
 //! | `/problems/gap` | 503 | LSNs are missing or unreadable; `detail` names the way on |
 //! | `/problems/cannot-open` | 503 | the data directory cannot be opened as it is |
 //! | `/problems/poisoned` | 503 | the log takes no writes; `outcome` is `unknown` |
+//! | `/problems/embedder` | 503 | the embedder does not answer |
 //! | `/problems/closing` | 503 | the server is stopping |
 //! | `/problems/disk-full` | 507 | reads and forgets go on |
 //! | `/problems/unreadable` `io` `internal` | 500 | stored bytes, the system, or a defect |

@@ -94,8 +94,8 @@ async fn answer(
         (Place::Root, &Method::GET) => health::root(),
         (Place::Live, &Method::GET) => health::live(),
         (Place::Ready, &Method::GET) => health::ready(app),
-        (Place::Metrics, &Method::GET) => Ok(health::metrics(app, headers)),
-        (Place::Spaces, &Method::GET) => spaces::list(app, query()?),
+        (Place::Metrics, &Method::GET) => health::metrics(app, headers).await,
+        (Place::Spaces, &Method::GET) => spaces::list(app, query()?).await,
         (Place::Space, &Method::DELETE) => spaces::forget(app, names()?, query()?, headers).await,
         (Place::Episodes, &Method::POST) => {
             episodes::remember(app, names()?, query()?, headers, body).await
@@ -105,7 +105,7 @@ async fn answer(
             batch::remember(app, names()?, query()?, headers, body).await
         }
         (Place::Batch | Place::Episode, &Method::GET) => {
-            episodes::get(app, &names()?, query()?, headers)
+            episodes::get(app, names()?, query()?, headers).await
         }
         (Place::Batch | Place::Episode, &Method::DELETE) => {
             episodes::forget(app, names()?, query()?, headers).await
@@ -114,8 +114,8 @@ async fn answer(
             recall::recall(app, names()?, query()?, headers, body).await
         }
         (Place::Reembed, &Method::POST) => reembed::begin(app, names()?, query()?).await,
-        (Place::Reembed, &Method::GET) => reembed::status(app, &names()?, query()?),
-        (Place::Wal, &Method::GET) => wal::status(app, query()?),
+        (Place::Reembed, &Method::GET) => reembed::status(app, names()?, query()?).await,
+        (Place::Wal, &Method::GET) => wal::status(app, query()?).await,
         (Place::Recovery, &Method::GET) => wal::recovery(app, query()?),
         (Place::Incidents, &Method::GET) => wal::incidents(app, query()?),
         (Place::Compact, &Method::POST) => wal::compact(app, query()?).await,

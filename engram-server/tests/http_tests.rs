@@ -332,6 +332,12 @@ async fn a_stalled_or_oversized_body_is_refused_and_others_go_on() {
         ("content-length: 100\r\n\r\n{\"what\":", "HTTP/1.1 408 ", "/problems/timeout"),
         ("transfer-encoding: chunked\r\n\r\n5\r\n{\"wha", "HTTP/1.1 408 ", "/problems/timeout"),
         ("content-length: 99999999\r\n\r\n{", "HTTP/1.1 413 ", "/problems/too-large"),
+        // What came fast earns no minutes for the rest.
+        (
+            &format!("content-length: 4000000\r\n\r\n{}", " ".repeat(3_900_000)),
+            "HTTP/1.1 408 ",
+            "/problems/timeout",
+        ),
     ];
     for (rest, status, slug) in cases {
         let mut stalled = TcpStream::connect(server.address).await.unwrap();
@@ -344,6 +350,26 @@ async fn a_stalled_or_oversized_body_is_refused_and_others_go_on() {
         assert_eq!(client.post(EPISODES, &json!({"what": "w"})).await.status, 201);
     }
     server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_read_slowly_is_whole_though_the_server_stops() {
+    let (_dir, server, mut client) = start().await;
+    for n in 0..7 {
+        let body = json!({"id": n.to_string(), "what": "w".repeat(1 << 20)});
+        assert_eq!(client.post(EPISODES, &body).await.status, 201);
+    }
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("GET {EPISODES} HTTP/1.1\r\nhost: engram\r\nconnection: close\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1000];
+    slow.read_exact(&mut answer).await.unwrap();
+    let stopping = tokio::spawn(server.stop());
+    // Longer than an idle connection may stay.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    slow.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.len() > 7 << 20 && answer.ends_with(b"}"), "{} bytes came", answer.len());
+    stopping.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -285,7 +285,6 @@ impl World {
                 }
             }
         }
-        let mut failed_before = false;
         for (change, put, pending) in waiting {
             let expected = self.expect(&change, put.absent);
             let (queued, outcome) = match pending {
@@ -293,7 +292,7 @@ impl World {
                 Ok(Waiting::Forget(pending)) => (true, pending.wait().map(|done| done.lsn)),
                 Err(e) => (false, Err(e)),
             };
-            self.outcome(change, outcome, queued, expected, &mut failed_before)?;
+            self.outcome(change, outcome, queued, expected)?;
         }
         Ok(())
     }
@@ -321,7 +320,6 @@ impl World {
         outcome: Result<u64, Error>,
         queued: bool,
         expected: Option<&'static str>,
-        failed_before: &mut bool,
     ) -> Result<(), String> {
         let told = match outcome {
             Ok(lsn) => {
@@ -329,24 +327,19 @@ impl World {
                 return Ok(());
             }
             Err(Error::Poisoned { .. }) => {
-                *failed_before = true;
                 if queued {
                     self.model.doubt(change);
                 }
                 return Ok(());
             }
-            Err(Error::DiskFull { .. }) => {
-                *failed_before = true;
-                return self.may_be_full();
-            }
+            Err(Error::DiskFull { .. }) => return self.may_be_full(),
             Err(Error::Dimension { .. }) => "dimension",
             Err(Error::Precondition { .. }) => "precondition",
             Err(Error::NoEpisode { .. }) => "no episode",
             Err(Error::NoSpace { .. }) => "no space",
             Err(e) => return Err(format!("a change was refused: {e}")),
         };
-        // A change before it in the batch may have failed after this one was decided.
-        if expected == Some(told) || *failed_before {
+        if expected == Some(told) {
             return Ok(());
         }
         Err(format!("a change was refused ({told}), by what callers know it must be {expected:?}"))
@@ -397,7 +390,7 @@ impl World {
         let pending = store.forget_space(space);
         let queued = pending.is_ok();
         let outcome = pending.and_then(Pending::wait).map(|done| done.lsn);
-        self.outcome(change, outcome, queued, expected, &mut false)
+        self.outcome(change, outcome, queued, expected)
     }
 
     fn batch(&mut self, space: u8, count: u8, bytes: u16, dice: &mut Dice) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use engram_core::{Draft, Episode, StoredEpisode, Timestamp};
 use engram_server::json::{
     EmbeddingForm, JsonError, Line, parse_array, parse_draft, parse_line, parse_ndjson,
-    write_episode, write_line,
+    write_episode,
 };
 
 use crate::meter::Bound;
@@ -64,11 +64,6 @@ fn check_line(line: Line) {
         write_episode(&mut text, &stored, form);
         check_same(&text, &stored.space, &stored.episode);
     }
-    let mut text = Vec::new();
-    write_line(&mut text, &stored, EmbeddingForm::List);
-    assert_eq!(text.iter().position(|byte| *byte == b'\n'), Some(text.len() - 1), "one line");
-    let metadata = stored.episode.metadata.clone().map(|it| it.replace(['\n', '\r'], " "));
-    check_same(&text, &stored.space, &Episode { metadata, ..stored.episode.clone() });
 }
 
 fn check_same(text: &[u8], space: &str, episode: &Episode) {

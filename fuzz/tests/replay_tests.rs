@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads the corpus, not the engine's data")]
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use engram_fuzz::havoc::{self, Random};
 use engram_fuzz::{TARGETS, target};
@@ -16,7 +17,11 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).expect("an input")).collect()
 }
 
+/// What is allocated is counted for the whole process: one target at a time, whoever runs the tests.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn replay(name: &str, random_inputs: usize) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let target = target(name).expect("a target");
     let mut known = (target.seeds)();
     known.extend(corpus(name));

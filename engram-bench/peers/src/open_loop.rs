@@ -54,6 +54,8 @@ struct Observed {
     latencies: Latencies,
     /// p99.9 over the disk's p99 in the same round.
     tail: Vec<f64>,
+    /// p99.9 where the disk alone takes records at this rate, and the server's over it.
+    alone: [Vec<f64>; 2],
 }
 
 struct Side {
@@ -88,9 +90,12 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
         for place in shuffled(sides.len() * PARTS.len(), &mut dice) {
             let Some(side) = sides.get_mut(place / PARTS.len()) else { continue };
             let rate = place % PARTS.len();
-            let disk = disk_p99(&mut disk)?;
-            syncs.push(disk);
-            side.turn(rate, slice, disk)?;
+            let p99 = disk_p99(&mut disk)?;
+            syncs.push(p99);
+            let p999 = side.turn(rate, slice, p99)?;
+            if PARTS.get(rate) == Some(&HALF) && side.server.name == ENGRAM {
+                side.beside_the_disk(rate, p999, disk.open_loop(side.rate(rate), slice)?);
+            }
         }
     }
     let sync = Spread::of(&syncs);
@@ -134,7 +139,8 @@ impl Side {
         self.saturation * PARTS.get(part).unwrap_or(&HALF)
     }
 
-    fn turn(&mut self, part: usize, slice: Duration, disk_p99: f64) -> Outcome<()> {
+    /// One rate, for so long; gives its p99.9.
+    fn turn(&mut self, part: usize, slice: Duration, disk_p99: f64) -> Outcome<Option<f64>> {
         let rate = self.rate(part);
         // New ones for each turn: a server may end a connection that idles through those of all others.
         let clients = self.server.clients(CONNECTIONS, &self.record)?;
@@ -146,7 +152,17 @@ impl Side {
         let observed = self.rates.entry(part).or_default();
         let p999 = observed.latencies.push(opened);
         observed.tail.extend(p999.map(|tail| tail / disk_p99));
-        Ok(())
+        Ok(p999)
+    }
+
+    /// What the disk alone does at the same rate: its stalls are every server's.
+    fn beside_the_disk(&mut self, part: usize, p999: Option<f64>, mut alone: Vec<f64>) {
+        alone.sort_by(f64::total_cmp);
+        if let (Some(p999), Some(of_disk)) = (p999, quantile(&alone, 0.999)) {
+            let [alone, over] = &mut self.rates.entry(part).or_default().alone;
+            alone.push(of_disk);
+            over.push(p999 / of_disk);
+        }
     }
 
     fn tell(&self, report: &mut Report) {
@@ -167,6 +183,13 @@ impl Side {
                 let target = if name == ENGRAM { Target::AtMost(TAIL) } else { Target::None };
                 let what = format!("{at}: p99.9 / the disk's p99");
                 report.add(PART, what, "ratio", Spread::of(&observed.tail), target);
+            }
+            let [alone, over] = &observed.alone;
+            if !alone.is_empty() {
+                let what = format!("{at}: p99.9 where the disk alone takes them");
+                report.add(PART, what, seconds, Spread::of(alone), Target::None);
+                let what = format!("{at}: p99.9 / that of the disk alone");
+                report.add(PART, what, "ratio", Spread::of(over), Target::None);
             }
             if observed.latencies.unsent > 0 {
                 report.note(format!("{PART}: {at}: {} were never sent", observed.latencies.unsent));

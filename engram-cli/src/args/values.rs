@@ -48,12 +48,12 @@ pub(crate) fn lsn_range(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-/// `HOST:PORT`; whether the host exists shows when it is bound.
+/// `HOST:PORT`, or `:PORT` on this machine; whether the host exists shows when it is bound.
 pub(crate) fn listen(text: &str) -> Result<String, String> {
-    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match parts.map(|(_, port)| port.parse::<u16>()) {
-        Some(Ok(_)) => Ok(text.to_owned()),
-        Some(Err(_)) => Err("the port must be 0 to 65535 (0 takes a free one)".into()),
+    match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some(("", Ok(port))) => Ok(format!("127.0.0.1:{port}")),
+        Some((_, Ok(_))) => Ok(text.to_owned()),
+        Some((_, Err(_))) => Err("the port must be 0 to 65535 (0 takes a free one)".into()),
         None => Err("say HOST:PORT (for example 127.0.0.1:7432)".into()),
     }
 }

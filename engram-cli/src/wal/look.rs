@@ -60,9 +60,13 @@ pub(super) fn verify(args: &OfflineArgs) -> Outcome {
     if damaged { Err(Failure::silent(1)) } else { Ok(()) }
 }
 
-/// A reader that went away must not turn damage into exit code 0.
+/// A reader that went away must not turn damage into exit code 0, nor a full disk a clean log into 1.
 fn could_not_say(failure: Failure, damaged: bool) -> Failure {
-    if damaged { failure.with_code(1) } else { failure }
+    match (damaged, failure.code()) {
+        (true, _) => failure.with_code(1),
+        (false, 1) => failure.with_code(2),
+        (false, _) => failure,
+    }
 }
 
 /// The last line of `verify`: `clean` only where all of the log, also of a v0.1.0 log that a

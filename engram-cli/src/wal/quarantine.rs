@@ -11,7 +11,7 @@ use super::{existing, with_store};
 use crate::args::{OfflineArgs, QuarantineCommand, WalServerArgs};
 use crate::client::{Client, Method, segment};
 use crate::episodes::print_body;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::out;
 use crate::overview::size;
 
@@ -24,6 +24,9 @@ pub(super) fn quarantine(command: QuarantineCommand) -> Outcome {
         QuarantineCommand::List(args) => list(&args),
         QuarantineCommand::Show { name, offline } => show(&name, &offline),
         QuarantineCommand::Restore { name, place } => restore(&name, &place),
+        QuarantineCommand::Purge { name: None, all: false, .. } => {
+            Err(Failure::usage("name what to purge, or say --all"))
+        }
         QuarantineCommand::Purge { name, all: _, offline } => purge(name.as_deref(), &offline),
     }
 }

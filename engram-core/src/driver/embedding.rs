@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use smallvec::smallvec;
 
-use super::indexing::SpaceCell;
+use super::indexing::{PORTION_EPISODES, SpaceCell};
 use super::{Shared, lock};
 use crate::embedder::{NotEmbedded, Purpose, Reach};
 use crate::error::{Error, Result};
@@ -29,6 +29,9 @@ pub(crate) const TEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of texts that are sent at a time, unless one text alone has more.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// Episodes that cannot be read now, at most, for which those behind them are not held up.
+const UNREADABLE_PASSED: usize = 64;
 
 /// A text that every embedder takes.
 pub(crate) const PROBE: &str = "engram";
@@ -368,26 +371,34 @@ impl Shared {
     pub(super) fn embed_some(&self, cell: &SpaceCell) -> Result<bool, NotEmbedded> {
         let Some(embedder) = self.options.embedder.as_ref() else { return Ok(false) };
         let most = match embedder.reach() {
-            Reach::Near => super::indexing::PORTION_EPISODES,
+            Reach::Near => PORTION_EPISODES,
             Reach::Far { batch, .. } => batch.max(1),
         };
-        let (basis, waiting) = cell.look(|index| (index.basis().clone(), index.waiting(most)));
+        let ahead = most.saturating_add(UNREADABLE_PASSED);
+        let (basis, waiting) = cell.look(|index| (index.basis().clone(), index.waiting(ahead)));
         if waiting.is_empty() || !basis.embeds {
             return Ok(false);
         }
         let mut batch: Vec<(u64, String)> = Vec::with_capacity(waiting.len());
-        let mut bytes = 0usize;
+        let (mut bytes, mut worked) = (0usize, false);
         for (key, lsn) in waiting {
+            if batch.len() == most {
+                break;
+            }
             let wanted = |entry: &Entry| (entry.lsn == lsn).then_some(());
             let text = match self.read_entry(key, wanted) {
                 Ok(Some(stored)) => super::indexing::words(&stored.episode),
                 // Gone, or never to be read again: whoever asks for it hears why.
                 Ok(None) | Err(Error::Damaged { .. } | Error::Undecodable { .. }) => String::new(),
-                // It may be read later.
-                Err(e) => return Err(self.put_off(e.to_string())),
+                // It may be read later, and the embedder has no part in it.
+                Err(e) => {
+                    tracing::debug!(lsn, cause = %e, "an episode has no vector yet");
+                    continue;
+                }
             };
             if text.trim().is_empty() {
                 cell.change(|index| index.embedded(lsn, None));
+                worked = true;
                 continue;
             }
             bytes += beginning(&text).len();
@@ -399,7 +410,7 @@ impl Shared {
         if !batch.is_empty() {
             self.embed_batch(cell, &basis, &batch)?;
         }
-        Ok(true)
+        Ok(worked || !batch.is_empty())
     }
 
     /// Asks for the vectors of a batch. Of one that is refused, by halves, until it is known whose
@@ -471,7 +482,8 @@ impl Shared {
         let change = Change::define(cell.space_key, &name, definition, Redefine::Nothing);
         self.define(change).map_err(|e| self.put_off(e.to_string()))?;
         // The index hears of it before it is given vectors.
-        while self.work_off(cell, true, |_| super::indexing::PORTION_EPISODES) {}
+        let mut retries = true;
+        while self.work_off(cell, std::mem::take(&mut retries), |_| PORTION_EPISODES) {}
         Ok(())
     }
 

@@ -39,6 +39,10 @@ fn portion_of(fed: usize) -> usize {
     if fed < 16 * PORTION_BEHIND { PORTION_EPISODES } else { PORTION_BEHIND }
 }
 
+/// How often a recall looks again for what was replaced on its way while a former version of it is found,
+/// before it says that it lacks it: who replaces one all the time must not hold it up.
+const PASSED_ROUNDS: u32 = 3;
+
 /// Longest that a recall waits for the index, before it answers with what there is.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 
@@ -79,6 +83,9 @@ struct Flow {
     /// How often an episode was replaced on its way, and no version of it got in: the next one has
     /// come after it.
     overtaken: u64,
+    /// How often that happened where a former version stands for it: whoever finds that looks again, but
+    /// not everybody who would find the next one does.
+    passed: u64,
     /// Episodes that could not be read: tried again later, and until then the answers lack them.
     failed: Vec<(u64, u64)>,
 }
@@ -151,9 +158,12 @@ impl Shared {
     pub(crate) fn caught_up(&self, space_key: u64) -> (Arc<SpaceCell>, usize) {
         let cell = self.indexing.cell(space_key);
         let until = self.env.clock.elapsed() + CATCH_UP_MAX;
-        let mut overtaken = lock(&cell.flow).overtaken;
-        let mut retries = true;
-        let (flow, last) = loop {
+        let (mut overtaken, mut passed) = {
+            let flow = lock(&cell.flow);
+            (flow.overtaken, flow.passed)
+        };
+        let (mut retries, mut rounds) = (true, PASSED_ROUNDS);
+        let (flow, last, missed) = loop {
             while self.work_off(&cell, std::mem::take(&mut retries), portion_of) {
                 if self.env.clock.elapsed() > until {
                     break;
@@ -172,12 +182,16 @@ impl Shared {
             }
             // In place of what was overtaken there is something in the feed.
             let over = self.env.clock.elapsed() > until;
-            if std::mem::replace(&mut overtaken, flow.overtaken) == flow.overtaken || over {
-                break (flow, last);
+            let came = std::mem::replace(&mut overtaken, flow.overtaken) != flow.overtaken;
+            let missed = flow.passed - std::mem::replace(&mut passed, flow.passed);
+            if over || !(came || (missed > 0 && rounds > 0)) {
+                break (flow, last, missed);
             }
+            rounds = rounds.saturating_sub(1);
         };
         let under_way: usize = flow.under_way.range(..=last).map(|(_, episodes)| episodes).sum();
-        let lacking = flow.failed.len() + under_way;
+        let missed = usize::try_from(missed).unwrap_or(usize::MAX);
+        let lacking = flow.failed.len() + under_way + missed;
         drop(flow);
         let fed = self.memory.look(|directory| directory.fed(space_key));
         (cell, lacking + if self.env.clock.elapsed() > until { fed } else { 0 })
@@ -227,8 +241,10 @@ impl Shared {
             let documents = self.documents(cell, &came, &basis, &mut failed);
             came.retain(|one| !failed.contains(one));
             match self.put_in(cell, documents, &came, &basis) {
-                Ok(overtaken) => {
-                    lock(&cell.flow).overtaken += overtaken;
+                Ok([overtaken, passed]) => {
+                    let mut flow = lock(&cell.flow);
+                    flow.overtaken += overtaken;
+                    flow.passed += passed;
                     break;
                 }
                 // The space has vectors of another kind since it was looked at.
@@ -299,8 +315,8 @@ impl Shared {
     }
 
     /// Puts episodes in, as far as they are still there, in place of their former versions. `came`:
-    /// all that could be read. Gives how many of them have been replaced since, so that the index has
-    /// no version of them at all.
+    /// all that could be read. Gives how many of them have been replaced since: so that the index has no
+    /// version of them at all, and so that it has a former one.
     ///
     /// # Errors
     /// What the space's vectors are now, when they are not those that it was read for.
@@ -310,7 +326,7 @@ impl Shared {
         mut documents: Vec<Document>,
         came: &[(u64, u64)],
         basis: &Basis,
-    ) -> Result<u64, Basis> {
+    ) -> Result<[u64; 2], Basis> {
         cell.change(|index| {
             // What went since it was read must not come back: who goes later is fed later.
             let (mut current, mut overtaken) = (Vec::new(), Vec::new());
@@ -336,9 +352,8 @@ impl Shared {
             for key in current {
                 index.drop_replaced(key);
             }
-            // Where a former version stands for one, whoever finds that looks again.
-            overtaken.retain(|&key| !index.has_former(key));
-            Ok(overtaken.len() as u64)
+            let passed = overtaken.iter().filter(|&&key| index.has_former(key)).count() as u64;
+            Ok([overtaken.len() as u64 - passed, passed])
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Queue, Shared, lock};
 use crate::store::options::Durability;
 use crate::sync::atomic::Ordering;
+use crate::sync::cores;
 
 /// How long the log must be quiet before a mark is left.
 const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);
@@ -13,7 +14,65 @@ const IDLE_MARK_AFTER: Duration = Duration::from_millis(200);
 /// Longest that a batch waits for compaction.
 const CATCH_UP_MAX: Duration = Duration::from_millis(25);
 
+/// Callers whom a batch may wait for: to wake more takes longer than it is worth.
+const FEW: usize = 4;
+
+/// Longest that it waits for them.
+const RETURN_MAX: Duration = Duration::from_micros(500);
+
+/// How often it looks for them, at most, whatever the clock says.
+const LOOKS_MAX: u32 = 10_000;
+
+/// How far apart two of those waits are at most, in batches, where nobody comes.
+const APART_MAX: u32 = 256;
+
+/// Whether those who were answered come back at once.
+#[derive(Debug)]
+struct Returns {
+    /// Those of the last batch, and those who came meanwhile.
+    callers: usize,
+    /// How long that batch took.
+    took: Duration,
+    /// Batches until the next wait.
+    pause: u32,
+    /// How many there will be if that one is in vain.
+    next_pause: u32,
+}
+
 impl Shared {
+    /// Where two callers wait for their own records, one is answered a moment after the sync of the other
+    /// began, and each sync has one record. So the next batch waits for those who were just answered:
+    /// for half the time that the last one took, and ever more seldom where nobody comes back. Who is
+    /// alone waits for nobody.
+    fn let_the_answered_come_back(&self, returns: &mut Returns) {
+        let all_came = |queue: &Queue| queue.groups.len() >= returns.callers;
+        if returns.callers > FEW || all_came(&lock(&self.queue)) {
+            return;
+        }
+        if returns.pause > 0 {
+            returns.pause -= 1;
+            return;
+        }
+        let until = self.env.clock.elapsed() + (returns.took / 2).min(RETURN_MAX);
+        for _ in 0..LOOKS_MAX {
+            if self.env.clock.elapsed() >= until || self.seen.poisoned.load(Ordering::Acquire) {
+                break;
+            }
+            let queue = lock(&self.queue);
+            if all_came(&queue) {
+                returns.next_pause = 1;
+                return;
+            }
+            if queue.closing {
+                return;
+            }
+            drop(queue);
+            std::hint::spin_loop();
+        }
+        returns.pause = returns.next_pause;
+        returns.next_pause = (returns.next_pause * 2).min(APART_MAX);
+    }
+
     /// The log must not grow without bound: while garbage comes faster than compaction drops it,
     /// a batch waits for some of it to go, but never for long.
     fn let_compaction_catch_up(&self) {
@@ -28,6 +87,9 @@ impl Shared {
 
     pub(super) fn write_loop(&self) {
         let mut quiet_at = u64::MAX;
+        let mut returns = Returns { callers: 0, took: Duration::ZERO, pause: 0, next_pause: 1 };
+        // Under the scheduler of the race checks time stands still.
+        let patient = cores() > 1 && !cfg!(feature = "shuttle");
         loop {
             let mut queue = lock(&self.queue);
             if queue.groups.is_empty() {
@@ -44,6 +106,7 @@ impl Shared {
                     queue = locked;
                     if timeout.timed_out() && queue.groups.is_empty() {
                         drop(queue);
+                        returns.callers = 0;
                         self.on_quiet(batches == quiet_at);
                         quiet_at = self.batches.load(Ordering::Relaxed);
                         continue;
@@ -56,7 +119,16 @@ impl Shared {
             drop(queue);
             if !empty {
                 self.let_compaction_catch_up();
-                self.commit_once(&mut self.engine());
+                let mut engine = self.engine();
+                if patient {
+                    self.let_the_answered_come_back(&mut returns);
+                }
+                let begin = self.env.clock.elapsed();
+                self.commit_once(&mut engine);
+                returns.took = self.env.clock.elapsed().saturating_sub(begin);
+                let answered = usize::try_from(self.last_batch.load(Ordering::Relaxed));
+                let came = lock(&self.queue).groups.len();
+                returns.callers = answered.unwrap_or(usize::MAX).saturating_add(came);
             }
         }
     }

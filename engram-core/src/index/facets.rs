@@ -3,9 +3,10 @@
 //! A hash may be shared by two values, once in 2^64: whoever reads the episode compares again,
 //! so a filter never lets a wrong one through.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hasher as _;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
@@ -88,21 +89,28 @@ pub fn member(name: &str, value: &Value) -> u64 {
 /// The facets of all members of some metadata, a JSON object as text.
 #[must_use]
 pub fn of_metadata(metadata: Option<&str>) -> Vec<u64> {
-    let object = metadata.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
-    object.iter().flatten().map(|(name, value)| member(name, value)).collect()
+    metadata.into_iter().flat_map(members).map(|(name, value)| member(&name, &value)).collect()
+}
+
+/// The members of metadata whose values can be held: half a character, or a number beyond all floats,
+/// costs its own member alone.
+fn members(metadata: &str) -> BTreeMap<String, Value> {
+    let raw = serde_json::from_str::<BTreeMap<String, &RawValue>>(metadata).unwrap_or_default();
+    let held =
+        |(name, raw): (String, &RawValue)| Some((name, serde_json::from_str(raw.get()).ok()?));
+    raw.into_iter().filter_map(held).collect()
 }
 
 /// Whether metadata, a JSON object as text, has all of these members with equal values.
 #[must_use]
 pub fn has_members(metadata: Option<&str>, wanted: &Map<String, Value>) -> bool {
-    let has = || -> Option<bool> {
-        let object: Map<String, Value> = serde_json::from_str(metadata?).ok()?;
-        let mut equal = wanted.iter().map(|(name, value)| {
-            object.get(name).is_some_and(|has| canonical(has) == canonical(value))
-        });
-        Some(equal.all(|equal| equal))
+    let has = |metadata| {
+        let members = members(metadata);
+        wanted.iter().all(|(name, value)| {
+            members.get(name).is_some_and(|has| canonical(has) == canonical(value))
+        })
     };
-    wanted.is_empty() || has().unwrap_or(false)
+    wanted.is_empty() || metadata.is_some_and(has)
 }
 
 /// A value as text that is the same for equal values: members sorted, 1.0 as 1.
@@ -188,5 +196,18 @@ mod tests {
         assert!(has_members(Some(r#"{"c":null,"b":2,"a":1.0}"#), &wanted));
         assert!(!has_members(Some(r#"{"b":2,"a":1.0}"#), &wanted));
         assert!(!has_members(None, &wanted) && has_members(None, &Map::new()));
+    }
+
+    /// What is not looked at is passed over by the parser, and so was accepted before.
+    #[test]
+    fn a_value_that_cannot_be_held_costs_its_own_member_alone() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let wanted = json!({"mood": "calm"}).as_object().unwrap().clone();
+        for odd in [r#""\ud83d""#, "1e400", &deep] {
+            let text = format!(r#"{{"a":{odd},"mood":"calm"}}"#);
+            assert_eq!(of_metadata(Some(&text)), [member("mood", &json!("calm"))], "{odd}");
+            assert!(has_members(Some(&text), &wanted), "{odd}");
+            assert!(!has_members(Some(&text), json!({"a": 1}).as_object().unwrap()), "{odd}");
+        }
     }
 }

@@ -6,14 +6,17 @@
 //!
 //! Deliberately absent: reading episodes (callers bring [`Document`]s), locks, files.
 
+mod ask;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+pub use self::ask::{Ask, Filter, Found};
 use super::bits::Bits;
 use super::facets::Facets;
 use super::fuse::Candidate;
-use super::text::{Query, Texts};
+use super::text::Texts;
 use super::top::Scored;
 use super::vector::{BREADTH, SCAN_VECTORS_MAX, Vectors};
 use crate::record::Instant;
@@ -82,49 +85,6 @@ pub struct Document {
     pub waits: bool,
     /// A checksum of what its vector comes from: a saved vector of anything else is not its own.
     pub print: u32,
-}
-
-/// What filters ask for.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Filter {
-    /// Facets, all of them.
-    pub facets: Vec<u64>,
-    /// Not older than this.
-    pub from: Option<Instant>,
-    /// Older than this.
-    pub to: Option<Instant>,
-    /// At least this sure.
-    pub min_confidence: Option<f32>,
-}
-
-/// What ranks: nothing, words, a vector, or both.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ask<'a> {
-    /// Words.
-    pub text: Option<&'a Query>,
-    /// A vector of the index's dimension.
-    pub vector: Option<&'a [f32]>,
-    /// Whether only what some signal finds is wanted; else all that passes the filter.
-    pub ranked: bool,
-    /// How many candidates each signal gives.
-    pub depth: usize,
-}
-
-/// What was found, in no order.
-#[derive(Debug, Clone, Default)]
-pub struct Found {
-    /// The candidates.
-    pub candidates: Vec<Candidate>,
-    /// How many episodes the filters let through; `None` when there are none.
-    pub allowed: Option<usize>,
-    /// How many the vectors gave.
-    pub by_vector: usize,
-    /// How many the words gave.
-    pub by_text: usize,
-    /// What an episode with all words of the cue would have at most.
-    pub text_whole: f32,
-    /// How the vectors were searched: `none`, `exact` or `graph`.
-    pub vectors: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -483,8 +443,8 @@ impl SpaceIndex {
     #[must_use]
     pub fn find(&self, ask: &Ask<'_>, filter: &Filter) -> Found {
         let allowed = self.allowed(filter);
-        let allowed_len = allowed.as_ref().map(Bits::len);
-        let mut found = Found { allowed: allowed_len, vectors: "none", ..Found::default() };
+        let mut found = Found { vectors: "none", ..Found::default() };
+        found.allowed = allowed.as_ref().map(Bits::len);
         if !ask.ranked {
             let slots = allowed.unwrap_or_else(|| self.by_lsn.values().copied().collect());
             found.candidates = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
@@ -492,8 +452,11 @@ impl SpaceIndex {
         }
         let vector = ask.vector.zip(self.vectors.as_ref());
         let vector = vector.filter(|(vector, vectors)| vectors.dimension() == vector.len());
+        // Saved vectors whose episodes have not come take nobody's place.
+        let claimed = (!self.saved.is_empty()).then(|| self.by_lsn.values().copied().collect());
         let near = vector.map_or_else(Vec::new, |(vector, vectors)| {
-            let (breadth, allowed) = (ask.depth.max(BREADTH), allowed.as_ref());
+            let breadth = ask.depth.max(BREADTH);
+            let allowed = allowed.as_ref().or(claimed.as_ref());
             found.vectors = vectors.way(ask.depth, breadth, allowed).as_str();
             self.newest_of_equals(ask.depth, |depth| {
                 vectors.nearest(vector, depth, breadth, allowed)

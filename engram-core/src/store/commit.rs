@@ -7,19 +7,21 @@
 //!
 //! Deliberately absent: threads and whoever waits. No timer delays a lonely write.
 
+mod decide;
+
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use self::decide::{Overlay, Verdict};
 use crate::error::{Error, Result};
 use crate::record::{self, Definition};
 use crate::sim::{Broken, broken};
 use crate::storage::wal::compact::MemoryCell;
 use crate::storage::wal::frame::{self, Header, Kind};
-use crate::storage::wal::knowledge::{Applied, KeyMap, Knowledge, Place};
+use crate::storage::wal::knowledge::{Applied, Knowledge, Place};
 use crate::storage::wal::writer::{NewFrame, Pushed, Writer};
-use crate::store::answers::Condition;
-use crate::store::change::{Answers, Change, Done, Group, Redefine, What, check_fits};
+use crate::store::change::{Answers, Change, Done, Group, What};
 use crate::store::directory::Directory;
 use crate::store::options::Durability;
 
@@ -73,23 +75,6 @@ struct Staged {
     flushed: bool,
 }
 
-/// What the batch has decided and the directory does not know yet.
-#[derive(Debug, Default)]
-struct Overlay {
-    /// Their LSNs; `None`: forgotten in this batch.
-    episodes: KeyMap<Option<u64>>,
-    definitions: KeyMap<Definition>,
-    floors: KeyMap<u64>,
-}
-
-impl Overlay {
-    fn clear(&mut self) {
-        self.episodes.clear();
-        self.definitions.clear();
-        self.floors.clear();
-    }
-}
-
 /// The answers to a group so far.
 type Gathered = SmallVec<[Option<Result<Done>>; 1]>;
 
@@ -103,6 +88,9 @@ pub struct Committer<T> {
     waiting: VecDeque<Waiting>,
     staged: Vec<Staged>,
     overlay: Overlay,
+    /// Answers without a frame that say what a staged one made true, and how many were staged then: they
+    /// stand and fall with it.
+    resting: Vec<(usize, usize, usize)>,
     phase: Phase,
     /// What poisoned the batch.
     failure: Option<Error>,
@@ -119,6 +107,7 @@ impl<T> Committer<T> {
             waiting: VecDeque::new(),
             staged: Vec::new(),
             overlay: Overlay::default(),
+            resting: Vec::new(),
             phase: Phase::Decide,
             failure: None,
         }
@@ -253,13 +242,9 @@ impl<T> Committer<T> {
         let replaced = match self.check(&waiting.change, directory) {
             Ok(Verdict::Go { replaced }) => replaced,
             Ok(Verdict::NothingToDo) => {
-                self.answer(waiting.group, waiting.index, Ok(Done::default()));
-                return Ok(Pushing::Done);
+                return Ok(self.answer_at_once(&waiting, Ok(Done::default())));
             }
-            Err(e) => {
-                self.answer(waiting.group, waiting.index, Err(e));
-                return Ok(Pushing::Done);
-            }
+            Err(e) => return Ok(self.answer_at_once(&waiting, Err(e))),
         };
         if let What::Remember { .. } = waiting.change.what
             && self.definition(&waiting.change, directory).is_none()
@@ -289,6 +274,15 @@ impl<T> Committer<T> {
         let index = Some(index);
         self.staged.push(Staged { group, index, header, place, payload, id, flushed: false });
         Ok(Pushing::Done)
+    }
+
+    /// Answers a change that makes no frame.
+    fn answer_at_once(&mut self, waiting: &Waiting, answer: Result<Done>) -> Pushing {
+        if self.overlay.tells_of(&waiting.change) {
+            self.resting.push((waiting.group, waiting.index, self.staged.len()));
+        }
+        self.answer(waiting.group, waiting.index, answer);
+        Pushing::Done
     }
 
     /// There is no room: rotate, or if that was tried, refuse.
@@ -332,156 +326,6 @@ impl<T> Committer<T> {
         Ok(true)
     }
 
-    fn check(&self, change: &Change, directory: &Directory) -> Result<Verdict> {
-        let current = self.current(change, directory)?;
-        match change.what {
-            What::LegacyImported => return Ok(Verdict::Go { replaced: false }),
-            What::ForgetSpace => {
-                return if self.space_exists(change, directory) {
-                    Ok(Verdict::Go { replaced: false })
-                } else {
-                    Err(Error::NoSpace { space: change.space().into_owned() })
-                };
-            }
-            What::Forget if current.is_none() && !self.may_hold(change, directory) => {
-                let (space, id) = (change.space().into_owned(), change.id.clone());
-                return Err(Error::NoEpisode { space, id });
-            }
-            What::ForgetIfThere if current.is_none() && !self.may_hold(change, directory) => {
-                return Ok(Verdict::NothingToDo);
-            }
-            What::Remember { .. } => {
-                let brought = change.definition.as_ref();
-                if let Some((fixed, brought)) = self.definition(change, directory).zip(brought) {
-                    check_fits(&change.space(), fixed, brought)?;
-                }
-            }
-            What::Define(over) => return self.check_define(change, over, directory),
-            What::Forget | What::ForgetIfThere => {}
-        }
-        match (change.condition, current) {
-            (Condition::Absent, Some(lsn)) => Err(Error::Precondition {
-                wanted: "no episode of this id".into(),
-                found: format!("exists with LSN {lsn}"),
-            }),
-            (Condition::Lsn(wanted), Some(lsn)) if wanted != lsn => Err(Error::Precondition {
-                wanted: format!("LSN {wanted}"),
-                found: format!("has LSN {lsn}"),
-            }),
-            (Condition::Lsn(wanted), None) => Err(Error::Precondition {
-                wanted: format!("LSN {wanted}"),
-                found: "does not exist".into(),
-            }),
-            _ => Ok(Verdict::Go { replaced: current.is_some() }),
-        }
-    }
-
-    fn check_define(
-        &self,
-        change: &Change,
-        over: Redefine,
-        directory: &Directory,
-    ) -> Result<Verdict> {
-        let space = || change.space().into_owned();
-        if !self.space_exists(change, directory) {
-            return match over {
-                Redefine::Nothing => Ok(Verdict::NothingToDo),
-                _ => Err(Error::NoSpace { space: space() }),
-            };
-        }
-        let fixed = self.definition(change, directory);
-        match fixed {
-            Some(_) if over == Redefine::Nothing => Ok(Verdict::NothingToDo),
-            Some(fixed) if Some(fixed) == change.definition.as_ref() => Ok(Verdict::NothingToDo),
-            Some(fixed) if !fixed.made && over != Redefine::Given => {
-                Err(Error::GivenVectors { space: space(), dimension: fixed.dimension })
-            }
-            _ => Ok(Verdict::Go { replaced: fixed.is_some() }),
-        }
-    }
-
-    /// The LSN of the episode that the change is about, as of all decided before.
-    fn current(&self, change: &Change, directory: &Directory) -> Result<Option<u64>> {
-        if let Some(pending) = self.overlay.episodes.get(&change.key) {
-            return Ok(*pending);
-        }
-        if self.overlay.floors.contains_key(&change.space_key) {
-            return Ok(None);
-        }
-        match directory.get(change.key) {
-            Some(entry) if entry.undecodable().is_none() && !entry.is_of(&change.id) => {
-                Err(Error::KeyCollision { id: change.id.clone() })
-            }
-            entry => Ok(entry.map(|entry| entry.lsn)),
-        }
-    }
-
-    /// Whether the log holds frames of the key that nothing shows: a forget must outlive them.
-    fn may_hold(&self, change: &Change, directory: &Directory) -> bool {
-        let decided = self.overlay.episodes.contains_key(&change.key)
-            || self.overlay.floors.contains_key(&change.space_key);
-        !decided && directory.may_hold(change.key)
-    }
-
-    fn definition<'a>(
-        &'a self,
-        change: &Change,
-        directory: &'a Directory,
-    ) -> Option<&'a Definition> {
-        if let Some(definition) = self.overlay.definitions.get(&change.space_key) {
-            return Some(definition).filter(|definition| definition.dimension > 0);
-        }
-        if self.overlay.floors.contains_key(&change.space_key) {
-            return None;
-        }
-        directory.definition(change.space_key)
-    }
-
-    fn space_exists(&self, change: &Change, directory: &Directory) -> bool {
-        let key = change.space_key;
-        let pending = self.staged.iter().rev().find(|s| s.header.space_key == key);
-        match pending.map(|staged| staged.header.kind) {
-            Some(Kind::FORGET_SPACE) => false,
-            Some(Kind::REMEMBER | Kind::SPACE_DEFINED) => true,
-            _ if self.overlay.floors.contains_key(&key) => false,
-            // A definition that this version does not understand is known by its key alone.
-            _ => directory.space_episodes(key).is_some() || directory.may_hold(key),
-        }
-    }
-
-    /// Remembers a decision for those that follow in the batch.
-    fn note(&mut self, change: &Change, lsn: u64) {
-        match change.what {
-            What::Remember { .. } => {
-                self.overlay.episodes.insert(change.key, Some(lsn));
-            }
-            What::Forget | What::ForgetIfThere => {
-                self.overlay.episodes.insert(change.key, None);
-            }
-            What::ForgetSpace => {
-                let space = change.space_key;
-                self.overlay.floors.insert(space, lsn);
-                self.overlay.definitions.remove(&space);
-                // Episodes of other spaces keep their decisions.
-                let keys: Vec<u64> = self
-                    .staged
-                    .iter()
-                    .filter(|s| s.header.space_key == space)
-                    .map(|s| s.header.key)
-                    .collect();
-                for key in keys {
-                    self.overlay.episodes.remove(&key);
-                }
-            }
-            What::Define(_) => {
-                if let Some(definition) = &change.definition {
-                    self.overlay.definitions.insert(change.space_key, definition.clone());
-                }
-            }
-            What::LegacyImported => {}
-        }
-    }
-
     fn flush(&mut self, writer: &mut Writer, then: After) -> Result<Phase> {
         match writer.flush() {
             Ok(()) => {
@@ -505,12 +349,14 @@ impl<T> Committer<T> {
     /// What could not be written is refused; what was decided after it is decided again.
     fn refuse_unwritten(&mut self, e: &Error) {
         let first = self.staged.iter().position(|s| !s.flushed).unwrap_or(self.staged.len());
-        for staged in self.staged.drain(first..) {
-            if let Some(index) = staged.index
-                && let Some(answer) =
-                    self.groups.get_mut(staged.group).and_then(|g| g.1.get_mut(index))
-            {
-                *answer = Some(Err(e.clone()));
+        for staged in self.staged.split_off(first) {
+            if let Some(index) = staged.index {
+                self.answer(staged.group, index, Err(e.clone()));
+            }
+        }
+        for (group, index, staged) in std::mem::take(&mut self.resting) {
+            if staged > first {
+                self.answer(group, index, Err(e.clone()));
             }
         }
     }
@@ -531,6 +377,7 @@ impl<T> Committer<T> {
     /// Makes the batch visible: it is durable now (or as durable as was asked for).
     fn apply(&mut self, memory: &dyn DirectoryCell) {
         self.overlay.clear();
+        self.resting.clear();
         let (staged, groups) = (&mut self.staged, &mut self.groups);
         memory.with_mut(&mut |directory| {
             for staged in staged.iter() {
@@ -565,6 +412,9 @@ impl<T> Committer<T> {
         for waiting in std::mem::take(&mut self.waiting) {
             self.answer(waiting.group, waiting.index, Err(e.clone()));
         }
+        for (group, index, _) in std::mem::take(&mut self.resting) {
+            self.answer(group, index, Err(e.clone()));
+        }
         self.overlay.clear();
         self.phase = Phase::Decide;
     }
@@ -574,12 +424,6 @@ impl<T> Committer<T> {
 enum Pushing {
     Done,
     NoRoom(Waiting),
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Go { replaced: bool },
-    NothingToDo,
 }
 
 fn apply_one(directory: &mut Directory, staged: &Staged) -> Applied {

@@ -19,7 +19,7 @@ use crate::index::fuse::{Candidate, fuse};
 use crate::index::space::{Ask, Basis, CANDIDATES_PER_ANSWER, Filter, Found, Source, SpaceIndex};
 use crate::index::text::Query;
 use crate::index::top::{Scored, Top};
-use crate::recall::{Checked, Cue, Explained, Recalled, Recollection, Why};
+use crate::recall::{ANSWER_BYTES_MAX, Checked, Cue, Explained, Recalled, Recollection, Why};
 use crate::record::{Definition, Instant};
 
 /// Candidates that each signal gives, at least: fusing needs to see more than is answered.
@@ -80,7 +80,7 @@ impl Store {
                     return Ok(answer);
                 }
                 repeats += 1;
-            } else if lost && more && answer.episodes.len() < checked.limit {
+            } else if lost && more && !answer.truncated && answer.episodes.len() < checked.limit {
                 width *= WIDER;
             } else {
                 return Ok(answer);
@@ -156,17 +156,26 @@ impl Search<'_> {
         } else {
             self.candidates(ranked, width, &mut answer)
         };
-        let mut reader = Reader { search: self, read: HashMap::new(), replaced: 0, lost: false };
+        let mut reader =
+            Reader { search: self, read: HashMap::new(), kept: 0, replaced: 0, lost: false };
         if let Some(vector) = self.vector.as_ref().filter(|_| self.basis.source == Source::Given) {
             reader.rescore(&mut found.candidates, vector, &mut answer.unreadable);
         }
         let now = Instant::from(self.store.env().clock.now());
+        let mut bytes = 0;
         for (candidate, score, why) in rank(found, cue, ranked, now) {
             if answer.episodes.len() == limit {
                 break;
             }
+            answer.truncated = bytes >= ANSWER_BYTES_MAX;
+            if answer.truncated {
+                break;
+            }
             match reader.take(&candidate) {
-                Ok(Some(stored)) => answer.episodes.push(Recalled { stored, score, why }),
+                Ok(Some(stored)) => {
+                    bytes += stored.episode.weight();
+                    answer.episodes.push(Recalled { stored, score, why });
+                }
                 Ok(None) => {}
                 Err(e) => answer.unreadable.push(e),
             }
@@ -240,6 +249,8 @@ impl Search<'_> {
 struct Reader<'a> {
     search: &'a Search<'a>,
     read: HashMap<u64, StoredEpisode>,
+    /// Bytes of those, about: as many as an answer holds. Others are read again.
+    kept: usize,
     replaced: usize,
     lost: bool,
 }
@@ -294,7 +305,10 @@ impl Reader<'_> {
                     let score = cosine(&stored.episode.embedding, vector);
                     candidate.vector = Some(score);
                     best.push(Scored { score, slot: 0 });
-                    self.read.insert(candidate.lsn, stored);
+                    self.kept += stored.episode.weight();
+                    if self.kept <= ANSWER_BYTES_MAX {
+                        self.read.insert(candidate.lsn, stored);
+                    }
                 }
                 Ok(None) => gone.push(candidate.lsn),
                 Err(e) => {

@@ -61,19 +61,6 @@ pub fn write_episode(out: &mut Vec<u8>, stored: &StoredEpisode, form: EmbeddingF
     }
 }
 
-/// Appends an episode as one line of JSONL, with its end, to `out`. Metadata may hold line
-/// breaks of its own between its values; they become spaces, which mean the same in JSON.
-pub fn write_line(out: &mut Vec<u8>, stored: &StoredEpisode, form: EmbeddingForm) {
-    let before = out.len();
-    write_episode(out, stored, form);
-    for byte in out.iter_mut().skip(before) {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
-    }
-    out.push(b'\n');
-}
-
 #[derive(Serialize)]
 struct Answer<'a> {
     id: &'a str,

@@ -34,6 +34,9 @@ pub fn write_recollection(
             recollection.unreadable.iter().map(ToString::to_string).collect();
         write_member(out, "unreadable", &reasons);
     }
+    if recollection.truncated {
+        write_member(out, "truncated", &true);
+    }
     if recollection.pending > 0 {
         write_member(out, "pending", &recollection.pending);
     }
@@ -165,6 +168,7 @@ mod tests {
             ],
             unreadable: vec![Error::NoSuch { what: "s".into() }],
             pending: 2,
+            truncated: true,
             degraded: Some("down".into()),
             unembedded: 4,
             explained: Some(Explained {
@@ -186,7 +190,7 @@ mod tests {
             r#""recency":0.004,"confidence":0.01}},"#,
             &format!("{{\"episode\":{episode},\"score\":0.47,\"why\":{{{by_text},"),
             r#""recency":0.0,"confidence":0.0}}],"took_ms":0.812,"#,
-            r#""unreadable":["s: not found"],"pending":2,"degraded":"down","unembedded":4,"explain":{"indexed":9,"allowed":3,"#,
+            r#""unreadable":["s: not found"],"truncated":true,"pending":2,"degraded":"down","unembedded":4,"explain":{"indexed":9,"allowed":3,"#,
             r#""vectors":"exact","model":"given","by_vector":1,"by_text":2}}"#,
         ];
         assert_eq!(printed(&recollection), expected.concat());

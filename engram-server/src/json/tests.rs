@@ -224,18 +224,6 @@ fn answers_have_all_that_the_interface_promises() {
     check(EmbeddingForm::None, "");
 }
 
-#[test]
-fn a_line_of_an_export_is_one_line() {
-    let stored =
-        stored(Draft { metadata: Some("{\r\n\"a\":\n\"\\n\"}".into()), ..Draft::of("w\n") });
-    let mut out = Vec::new();
-    write_line(&mut out, &stored, EmbeddingForm::None);
-    assert_eq!(memchr::memchr_iter(b'\n', &out).collect::<Vec<_>>(), [out.len() - 1]);
-    let line = parse_line(out.trim_ascii_end()).unwrap();
-    assert_eq!(line.draft.what, "w\n");
-    assert_eq!(line.draft.metadata.as_deref(), Some("{  \"a\": \"\\n\"}"));
-}
-
 /// Parsers' own messages repeat what they refuse: a megabyte in the wrong place came back as a
 /// refusal of a megabyte, or of six where it had to be escaped.
 #[test]

@@ -48,15 +48,17 @@ pub(super) async fn remember(
 }
 
 /// `GET /v1/spaces/{space}/episodes/{id}`
-pub(super) fn get(
+pub(super) async fn get(
     app: &App,
-    names: &Names,
+    names: Names,
     mut query: Query,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let form = embedding_form(&mut query)?.unwrap_or(EmbeddingForm::List);
     query.done("embedding")?;
-    let stored = app.store()?.get(&names.space, &names.last)?;
+    let store = app.store()?.clone();
+    // A disk that hangs must not hold up those who do not read.
+    let stored = blocking(move || Ok(store.get(&names.space, &names.last)?)).await?;
     if has_already(headers, stored.lsn) {
         return Ok(tagged(empty(StatusCode::NOT_MODIFIED), stored.lsn));
     }

@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
-use super::json;
+use super::{blocking, json};
 use crate::app::App;
 use crate::body::Response;
 use crate::exporter::SpaceFigures;
@@ -45,13 +45,18 @@ pub(super) fn ready(app: &App) -> Result<Response, Problem> {
 }
 
 /// `GET /metrics`
-pub(super) fn metrics(app: &App, headers: &HeaderMap) -> Response {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let spaces = app.open_store().map(figures_of_spaces).unwrap_or_default();
-    let (kind, text) = app.metrics().render_with(accept, &spaces);
-    let mut response = Response::new(text.into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, Problem> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let app = app.clone();
+    // An index that is being loaded is waited for.
+    blocking(move || {
+        let spaces = app.open_store().map(figures_of_spaces).unwrap_or_default();
+        let (kind, text) = app.metrics().render_with(accept.as_deref(), &spaces);
+        let mut response = Response::new(text.into());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        Ok(response)
+    })
+    .await
 }
 
 fn figures_of_spaces(store: &Store) -> Vec<SpaceFigures> {

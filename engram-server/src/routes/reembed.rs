@@ -58,7 +58,8 @@ pub(super) async fn begin(app: &App, names: Names, mut query: Query) -> Result<R
 }
 
 /// `GET /v1/spaces/{space}/reembed`
-pub(super) fn status(app: &App, names: &Names, query: Query) -> Result<Response, Problem> {
+pub(super) async fn status(app: &App, names: Names, query: Query) -> Result<Response, Problem> {
     query.done("no parameters")?;
-    json(&Answer::from(app.store()?.embedding_status(&names.space)?))
+    let store = app.store()?.clone();
+    json(&Answer::from(blocking(move || Ok(store.embedding_status(&names.space)?)).await?))
 }

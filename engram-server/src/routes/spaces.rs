@@ -3,14 +3,14 @@
 use hyper::HeaderMap;
 use serde::Serialize;
 
-use super::json;
+use super::{blocking, json};
 use crate::app::App;
 use crate::body::Response;
 use crate::problem::Problem;
 use crate::request::{Names, Query, no_condition};
 
 /// `GET /v1/spaces`
-pub(super) fn list(app: &App, query: Query) -> Result<Response, Problem> {
+pub(super) async fn list(app: &App, query: Query) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         spaces: Vec<Space>,
@@ -28,16 +28,20 @@ pub(super) fn list(app: &App, query: Query) -> Result<Response, Problem> {
         unembedded: u64,
     }
     query.done("no parameters")?;
-    let store = app.store()?;
-    let spaces = store.spaces().into_iter().map(|space| Space {
-        unembedded: store.index_info(&space.name).unembedded,
-        name: space.name,
-        episodes: space.episodes,
-        bytes: space.bytes,
-        dimension: space.dimension,
-        model: space.model,
-    });
-    json(&Answer { spaces: spaces.collect() })
+    let store = app.store()?.clone();
+    // An index that is being loaded is waited for.
+    blocking(move || {
+        let spaces = store.spaces().into_iter().map(|space| Space {
+            unembedded: store.index_info(&space.name).unembedded,
+            name: space.name,
+            episodes: space.episodes,
+            bytes: space.bytes,
+            dimension: space.dimension,
+            model: space.model,
+        });
+        json(&Answer { spaces: spaces.collect() })
+    })
+    .await
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
@@ -62,12 +66,13 @@ pub(super) async fn forget(
     }
     query.done("no parameters")?;
     no_condition(headers)?;
-    let store = app.store()?;
+    let store = app.store()?.clone();
     let forgotten = store.forget_space(&names.space)?.await?;
+    let quarantine_bytes = blocking(move || Ok(store.wal().quarantine_bytes)).await?;
     json(&Answer {
         space: &names.space,
         episodes: forgotten.episodes,
         lsn: forgotten.lsn,
-        quarantine_bytes: store.wal().quarantine_bytes,
+        quarantine_bytes,
     })
 }

@@ -10,10 +10,14 @@ use crate::problem::Problem;
 use crate::request::{Names, Query};
 
 /// `GET /v1/wal`; also answers while the log is being recovered, with nothing counted yet.
-pub(super) fn status(app: &App, query: Query) -> Result<Response, Problem> {
+pub(super) async fn status(app: &App, query: Query) -> Result<Response, Problem> {
     query.done("no parameters")?;
     match app.store() {
-        Ok(store) => json(&store.wal()),
+        Ok(store) => {
+            let store = store.clone();
+            // It counts what is in the quarantine.
+            json(&blocking(move || Ok(store.wal())).await?)
+        }
         Err(_) if app.recovering() => json(&WalStatus {
             state: WalState::Recovering,
             durability: app.durability().to_owned(),

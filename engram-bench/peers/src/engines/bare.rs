@@ -59,21 +59,52 @@ impl Written {
         for _ in 0..batch.max(1) {
             self.batch.extend_from_slice(&self.record);
         }
-        let bytes = self.batch.len() as u64;
         let start = Instant::now();
         let mut records = 0;
         while start.elapsed() < slice {
             let begin = Instant::now();
-            if self.offset + bytes > FILE_BYTES {
-                self.offset = 0;
-            }
-            self.file.write_all_at(&self.batch, self.offset)?;
-            self.file.sync_data()?;
-            self.offset += bytes;
+            self.write_batch()?;
             records += batch.max(1);
             latencies.push(begin.elapsed().as_secs_f64());
         }
         Ok(float(records) / start.elapsed().as_secs_f64())
+    }
+
+    fn write_batch(&mut self) -> Outcome<()> {
+        let bytes = self.batch.len() as u64;
+        if self.offset + bytes > FILE_BYTES {
+            self.offset = 0;
+        }
+        self.file.write_all_at(&self.batch, self.offset)?;
+        self.file.sync_data()?;
+        self.offset += bytes;
+        Ok(())
+    }
+
+    /// Latencies of records that are due at a fixed rate, from when each was due. A write and a sync take
+    /// all that are due by then: nothing but the disk is in their way.
+    pub(crate) fn open_loop(&mut self, rate: f64, slice: Duration) -> Outcome<Vec<f64>> {
+        let begin = Instant::now();
+        let due = |number: usize| begin + Duration::from_secs_f64(float(number) / rate);
+        let (mut taken, mut latencies) = (0, Vec::new());
+        let mut is_over = false;
+        while !is_over {
+            // Who came due while the last sync took its time is counted too.
+            is_over = begin.elapsed() >= slice;
+            let (now, first) = (Instant::now(), taken);
+            self.batch.clear();
+            while due(taken) <= now {
+                self.batch.extend_from_slice(&self.record);
+                taken += 1;
+            }
+            if taken == first {
+                std::thread::sleep(due(taken).saturating_duration_since(now));
+                continue;
+            }
+            self.write_batch()?;
+            latencies.extend((first..taken).map(|number| due(number).elapsed().as_secs_f64()));
+        }
+        Ok(latencies)
     }
 
     /// [`Written::slice`] past the page cache: whole blocks, the one in which the last batch ended once

@@ -34,6 +34,8 @@ impl Shared {
     pub(crate) fn index_loop(&self) {
         let mut batches = u64::MAX;
         let mut idle = Duration::ZERO;
+        let mut saved_at = self.env.clock.elapsed();
+        let save_within = (self.options.forget_erase_max / 4).max(SAVE_AFTER);
         loop {
             let busy = {
                 let now = self.batches.load(Ordering::Relaxed);
@@ -47,8 +49,12 @@ impl Shared {
             if !busy || hungry.is_some_and(|(_, came)| came > WAITING_MAX) {
                 worked = self.index_some();
             }
-            if !worked && !busy && idle >= SAVE_AFTER {
+            let now = self.env.clock.elapsed();
+            // What was forgotten leaves the saved vectors too, though it is never quiet.
+            let is_overdue = now.saturating_sub(saved_at) >= save_within;
+            if is_overdue || (!worked && !busy && idle >= SAVE_AFTER) {
                 self.save_indexes(false);
+                saved_at = now;
             }
             let state = lock(&self.indexing.background);
             if state.closing {

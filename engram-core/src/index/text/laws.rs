@@ -193,6 +193,12 @@ fn what_everybody_says_is_looked_for_only_where_nothing_else_is_asked() {
     }
     assert_eq!(slots(&index, "the zebra"), [7]);
     assert_eq!(slots(&index, "\"the zebra\""), [7]);
+    let phrase = "\"the horse\" zebra";
+    assert_eq!(
+        index.search(&Query::parse(phrase), 3, None).len(),
+        3,
+        "what is quoted is looked for"
+    );
     let whole = |text| index.whole(&Query::parse(text)).to_bits();
     assert_eq!(whole("the zebra"), whole("zebra"));
     assert_eq!(index.search(&Query::parse("the"), 3, None).len(), 3);

@@ -21,7 +21,7 @@ pub(super) enum Ask {
 ///
 /// - Any of its words may occur; each that does adds to the score, twice if it is asked twice.
 ///   Words that everybody says (`what`, `did`, `the`) add next to nothing; those that more than
-///   16,384 texts have are looked for only when there is no other.
+///   16,384 texts have are looked for only in quotes, or when there is no other.
 /// - `"cheap hotel"`: what stands in quotes must occur so, word after word, the endings aside.
 ///   Its words score as the others do. Several phrases must all occur.
 /// - `hot*`: any word that begins so. They count as one word: occurrences are added up. Words

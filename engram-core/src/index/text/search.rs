@@ -118,14 +118,15 @@ impl Texts {
     }
 
     /// What scores: each word of a query, how often it is asked, and who has it, if anybody does.
-    /// Words that more than [`MANY`] texts have are left out where there are others: they would
-    /// take nearly all of the time, and weigh next to nothing.
+    /// Words that more than [`MANY`] texts have are left out where there are others, unless a phrase has
+    /// them: they would take nearly all of the time, and weigh next to nothing.
     fn asked<'a>(&'a self, query: &'a Query) -> Vec<(&'a Ask, u16, Option<Cow<'a, Postings>>)> {
         let list = |(ask, &asked): (&'a Ask, &u16)| (ask, asked, self.list(&self.ids_of(ask)));
         let mut all: Vec<_> = query.words.iter().map(list).collect();
         let len = |list: &Option<Cow<'_, Postings>>| list.as_ref().map_or(0, |list| list.len());
         if all.iter().any(|(.., list)| (1..=MANY).contains(&len(list))) {
-            all.retain(|(.., list)| len(list) <= MANY);
+            let quoted = |ask| query.phrases.iter().flatten().any(|other| other == ask);
+            all.retain(|(ask, _, list)| len(list) <= MANY || quoted(*ask));
         }
         all
     }

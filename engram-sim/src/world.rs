@@ -18,7 +18,7 @@ use crate::disk::state::{Chosen, Image, State};
 use crate::disk::{BrokenDisk, Faults, SimDisk};
 use crate::figures::Figures;
 use crate::frames::{DIR, frames};
-use crate::model::{Change, Key, Model};
+use crate::model::{Change, Key, Memory, Model};
 use crate::tally::Tally;
 
 /// Sizes of a simulated log: a few frames fill a segment.
@@ -285,33 +285,23 @@ impl World {
                 }
             }
         }
+        // As the engine decides: each over what those before it do, though nobody knows yet that they did.
+        let mut would_be = self.model.now().clone();
         for (change, put, pending) in waiting {
-            let expected = self.expect(&change, put.absent);
+            let expected = expect(self.model.now(), &change, put.absent);
+            let is_refused = expect(&would_be, &change, put.absent).is_some();
             let (queued, outcome) = match pending {
                 Ok(Waiting::Remember(pending)) => (true, pending.wait().map(|done| done.lsn)),
                 Ok(Waiting::Forget(pending)) => (true, pending.wait().map(|done| done.lsn)),
                 Err(e) => (false, Err(e)),
             };
-            self.outcome(change, outcome, queued, expected)?;
+            if !is_refused {
+                would_be.apply(&change, 0);
+            }
+            // What is refused makes no frame, whatever becomes of those before it.
+            self.outcome(change, outcome, queued && !is_refused, expected)?;
         }
         Ok(())
-    }
-
-    /// Why a change must be refused, by what callers know; `None` when it must not.
-    fn expect(&self, change: &Change, absent: bool) -> Option<&'static str> {
-        let now = self.model.now();
-        match change {
-            Change::Put(key, episode, _) => {
-                let given = u32::try_from(episode.embedding.len()).unwrap_or(u32::MAX);
-                let dimension = now.dimensions.get(&key.0);
-                if given > 0 && dimension.is_some_and(|&dimension| dimension != given) {
-                    return Some("dimension");
-                }
-                (absent && now.episodes.contains_key(key)).then_some("precondition")
-            }
-            Change::Del(key) => (!now.episodes.contains_key(key)).then_some("no episode"),
-            Change::DelSpace(space) => (!now.has_space(space)).then_some("no space"),
-        }
     }
 
     fn outcome(
@@ -386,7 +376,7 @@ impl World {
     fn forget_space(&mut self, space: &str) -> Result<(), String> {
         let Some(store) = self.store.clone() else { return Ok(()) };
         let change = Change::DelSpace(space.to_owned());
-        let expected = self.expect(&change, false);
+        let expected = expect(self.model.now(), &change, false);
         let pending = store.forget_space(space);
         let queued = pending.is_ok();
         let outcome = pending.and_then(Pending::wait).map(|done| done.lsn);
@@ -513,4 +503,20 @@ pub fn draft(put: &Put, dimension: u8, dice: &mut Dice) -> Draft {
 /// A draft that breaks a limit: a mistake of the simulator.
 pub fn expected(draft: &Draft) -> Result<Episode, String> {
     draft.clone().check(Timestamp::UNIX_EPOCH, String::new).map_err(|e| e.to_string())
+}
+
+/// Why a change must be refused, where this is there; `None` when it must not.
+fn expect(now: &Memory, change: &Change, absent: bool) -> Option<&'static str> {
+    match change {
+        Change::Put(key, episode, _) => {
+            let given = u32::try_from(episode.embedding.len()).unwrap_or(u32::MAX);
+            let dimension = now.dimensions.get(&key.0);
+            if given > 0 && dimension.is_some_and(|&dimension| dimension != given) {
+                return Some("dimension");
+            }
+            (absent && now.episodes.contains_key(key)).then_some("precondition")
+        }
+        Change::Del(key) => (!now.episodes.contains_key(key)).then_some("no episode"),
+        Change::DelSpace(space) => (!now.has_space(space)).then_some("no space"),
+    }
 }

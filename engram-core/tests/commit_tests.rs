@@ -251,33 +251,6 @@ fn a_full_disk_that_cannot_name_the_next_segment_refuses_and_goes_on() {
     }
 }
 
-/// A segment that is sealed before its first record came gives its name to the next one: what compaction
-/// makes of the one must not take the other away.
-#[test]
-fn compaction_leaves_an_active_segment_alone_that_was_sealed_empty() {
-    let disk = MemDisk::new();
-    let store = open(&disk);
-    remember(&store, "first", "x");
-    let disk = disk.crash(Unsynced::Kept);
-    let store = open(&disk);
-    disk.fail(Fault { op: Op::Rename, path: ".seg", first: 0, times: 1, kind: Kind::Enospc });
-    let large = "y".repeat((1 << 20) - 100);
-    let refused = try_remember(&store, "large", &large).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::DiskFull, "{refused}");
-    let segments = |store: &Store| -> Vec<String> {
-        store.wal().segments.into_iter().map(|segment| segment.file).collect()
-    };
-    let before = segments(&store);
-    store.compact_from_memory().unwrap();
-    assert_eq!(segments(&store).last(), before.last());
-    assert!(disk.image().contains_key(&wal(before.last().unwrap())));
-    try_remember(&store, "large", &large).unwrap();
-    for unsynced in [Unsynced::Lost, Unsynced::Kept] {
-        let store = open(&disk.crash(unsynced));
-        assert_eq!((contents(&store).len(), store.recovery_report().failed.total()), (2, 0));
-    }
-}
-
 #[test]
 fn an_episode_refused_for_want_of_room_leaves_no_space_behind() {
     let disk = MemDisk::new();

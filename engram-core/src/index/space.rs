@@ -452,10 +452,11 @@ impl SpaceIndex {
         }
         let vector = ask.vector.zip(self.vectors.as_ref());
         let vector = vector.filter(|(vector, vectors)| vectors.dimension() == vector.len());
-        // Saved vectors whose episodes have not come take nobody's place.
-        let claimed = (!self.saved.is_empty()).then(|| self.by_lsn.values().copied().collect());
         let near = vector.map_or_else(Vec::new, |(vector, vectors)| {
             let breadth = ask.depth.max(BREADTH);
+            // Saved vectors whose episodes have not come take nobody's place.
+            let claimed = || self.by_lsn.values().copied().collect::<Bits>();
+            let claimed = (allowed.is_none() && !self.saved.is_empty()).then(claimed);
             let allowed = allowed.as_ref().or(claimed.as_ref());
             found.vectors = vectors.way(ask.depth, breadth, allowed).as_str();
             self.newest_of_equals(ask.depth, |depth| {

@@ -557,3 +557,50 @@ fn while_the_limit_holds_compaction_back_the_next_segment_is_made() {
     assert!(figures.dead_bytes < 100_000, "{figures:?}");
     assert_eq!(contents(&store), memory);
 }
+
+/// The next segment takes the name of one that was sealed before its first record came. (Compaction joined
+/// that one with its neighbours, and removed the file that had its name by then.)
+#[test]
+fn compaction_leaves_its_name_to_the_segment_that_follows_an_empty_one() {
+    let mut disk = MemDisk::new();
+    let steps = |disk: &Arc<MemDisk>| {
+        let by_steps =
+            Options { drive: Drive::Steps, compact_automatically: true, ..options(disk) };
+        Store::open(DIR, by_steps).unwrap()
+    };
+    // A start after a crash leaves a small segment behind.
+    for n in 0..6 {
+        let store = steps(&disk);
+        remember(&store, &format!("a{n}"), "text");
+        remember(&store, &format!("b{n}"), "text");
+        disk = disk.crash(Unsynced::Kept);
+    }
+    // No segment of the least size holds this, and the one that is made for it cannot get its name: the
+    // active one is sealed, and nothing follows it.
+    let big = || support::draft("big", text(1, 1 << 20));
+    let refused = |disk: &MemDisk, store: &Store| {
+        disk.fail_for_ever(Op::Rename, ".seg", Kind::Enospc);
+        let refused = store.remember("s", big(), Condition::Any).unwrap().wait();
+        assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
+        disk.heal();
+    };
+    refused(&disk, &steps(&disk));
+    let image = disk.crash(Unsynced::Kept).image();
+    // However far compaction is when the name is taken.
+    for before in 0..40 {
+        let disk = MemDisk::of(&image);
+        let store = steps(&disk);
+        refused(&disk, &store);
+        let segments = store.wal().segments;
+        assert_eq!((segments.len(), segments[7].last_lsn + 1), (8, segments[7].first_lsn));
+        assert!(segments.iter().all(|s| s.sealed && s.bytes < 16 << 10));
+        let turns = |turns: usize| (0..turns).filter(|_| store.stepper().upkeep()).count();
+        turns(before);
+        store.remember("s", big(), Condition::Any).unwrap().wait().unwrap();
+        turns(200);
+        let memory = contents(&store);
+        assert_eq!(memory.len(), 13);
+        let restarted = open(&disk.crash(Unsynced::Kept));
+        assert_eq!(contents(&restarted), memory, "after {before} turns");
+    }
+}

@@ -545,6 +545,7 @@ impl Shared {
             garbage_bytes_min: self.env.scale.garbage_bytes_min,
             active_garbage_bytes_min: self.env.scale.active_garbage_bytes_min,
             forgotten_before: now.saturating_sub(max),
+            now,
             everything,
         }
     }

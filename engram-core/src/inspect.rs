@@ -28,7 +28,7 @@ use crate::storage::wal::segment::FRAMES_START;
 use crate::storage::wal::survey::{RecoveryProgress, Survey, Surveyed, scan};
 use crate::storage::wal::verdict::Seen;
 use crate::store::directory::Directory;
-use crate::store::{LOCK_NAME, LegacyFile, find_legacy};
+use crate::store::{LOCK_NAME, LegacyFile, failure_incident, find_legacy};
 
 /// What a look at a data directory saw.
 #[derive(Debug, Clone, Serialize)]
@@ -130,8 +130,12 @@ fn look_at_legacy(
             legacy.recovered += log.entries.len() as u64;
             for failure in &log.failures {
                 legacy.failed.count(failure.kind);
-                let (offset, detail) = (failure.offset, &failure.detail);
-                legacy.notes.push(format!("{relative} at {offset}: {detail}"));
+                report.incidents.push(failure_incident(env, &relative, failure, None));
+            }
+            for entry in &log.entries {
+                let notes = entry.notes.iter();
+                let notes = notes.map(|note| format!("{relative} at {}: {note}", entry.offset));
+                legacy.notes.extend(notes);
             }
             report.bytes_scanned += bytes.len() as u64;
         }

@@ -48,7 +48,7 @@ pub use reembed::{EmbeddingState, EmbeddingStatus};
 pub use crate::driver::{Pending, Stepper};
 pub use crate::storage::wal::env::Scale;
 pub(crate) use open::LOCK_NAME;
-pub(crate) use takeover::{LegacyFile, find as find_legacy};
+pub(crate) use takeover::{LegacyFile, failure_incident, find as find_legacy};
 
 /// A memory in a data directory. Cheap to clone; the last clone closes it.
 #[derive(Debug, Clone)]

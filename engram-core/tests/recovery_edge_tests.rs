@@ -496,3 +496,35 @@ fn of_two_versions_in_one_item_of_the_quarantine_the_newer_one_comes_back() {
     assert_eq!(store.quarantine_restore(&item.name).unwrap(), (1, 1));
     assert_eq!(store.get("s", "e").unwrap().episode.what, "new");
 }
+
+/// Two copies of a lost file that turn up one after the other are both kept.
+#[test]
+fn a_file_that_turns_up_takes_no_other_items_place_in_the_quarantine() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    seal(&store, "a");
+    remember(&store, "b", "x");
+    store.close().unwrap();
+    drop(store);
+    let mut image = disk.image();
+    let lost = image.remove(&wal(FIRST)).unwrap();
+    let disk = MemDisk::of(&image);
+    let Err(Error::Missing { first, last, .. }) = Store::open(DIR, options(&disk)) else {
+        panic!("it is not missed");
+    };
+    let accept = Options { accept_loss: vec![(first, last)], ..options(&disk) };
+    drop(Store::open(DIR, accept).unwrap());
+    let mut image = disk.image();
+    let mut other = lost.clone();
+    other[9000] ^= 1;
+    for copy in [&lost, &other] {
+        image.insert(wal(FIRST), copy.clone());
+        let disk = MemDisk::of(&image);
+        drop(open(&disk));
+        image = disk.image();
+    }
+    let kept = |copy: &Vec<u8>| {
+        image.iter().any(|(path, bytes)| path.starts_with("/data/quarantine") && bytes == copy)
+    };
+    assert!(kept(&lost) && kept(&other));
+}

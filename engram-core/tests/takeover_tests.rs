@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use engram_core::disk::Disk;
 use engram_core::storage::legacy::{self, FailureKind, Layout};
+use engram_core::storage::wal::report::RecoveryMode;
 use engram_core::storage::wal::report::{Failed, IncidentKind};
-use engram_core::{Episode, Store, inspect};
+use engram_core::{Condition, Draft, Episode, Error, Options, Store, inspect};
 
 use legacy_log::{Record, Sketch, joined, sketch};
-use support::disk::{Image, MemDisk, Unsynced};
+use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
 use support::hush::warnings_of;
 use support::{DIR, contents, open, options, remember};
 
@@ -162,4 +163,76 @@ fn an_old_program_that_ran_again_is_taken_over_again_beside_what_it_left_before(
         .map(|(_, bytes)| bytes)
         .collect();
     assert!(kept.contains(bytes) && kept.contains(&shorter));
+}
+
+#[test]
+fn strict_recovery_refuses_an_old_log_that_cannot_all_be_read_and_changes_nothing() {
+    let image = old_logs();
+    let disk = MemDisk::of(&image);
+    let strict = || Options { recovery: RecoveryMode::Strict, ..options(&disk) };
+    let refused = Store::open(DIR, strict()).unwrap_err();
+    // One is damaged and one no text; a torn end is normal.
+    assert!(matches!(refused, Error::Strict { count: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("wal/wal-000000006b03893d.log at byte"), "{refused}");
+    let after = disk.image();
+    assert!(image.iter().all(|(path, bytes)| after.get(path) == Some(bytes)));
+    // What was taken over before is no reason to refuse.
+    drop(open(&disk));
+    Store::open(DIR, strict()).unwrap();
+}
+
+#[test]
+fn spaces_of_any_name_are_taken_over_and_those_that_are_not_legal_now_are_named() {
+    let (log, _) = joined(&[sketch("a").record(Layout::G4)]);
+    let spaces = ["index", "quarantine", "wal", "My Agent"];
+    let path = |space: &str| Path::new(DIR).join(space).join("wal/wal-000000006b03893d.log");
+    let disk = MemDisk::of(&spaces.iter().map(|space| (path(space), log.clone())).collect());
+    let store = open(&disk);
+    assert!(spaces.iter().all(|space| store.get(space, "a").is_ok()));
+    let notes = store.recovery_report().legacy.clone().unwrap().notes;
+    assert!(notes.len() == 1 && notes[0].contains("My Agent"), "{notes:?}");
+    assert!(spaces.iter().all(|space| !disk.image().contains_key(&path(space))));
+}
+
+/// Who was told only by the report of one start was told nothing after a crash.
+#[test]
+fn an_entry_that_cannot_be_an_episode_here_is_listed_where_it_stands() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let draft = Draft { embedding: vec![1.0; 8], ..support::draft("e", "of another dimension") };
+    store.remember("default", draft, Condition::Any).unwrap().wait().unwrap();
+    store.close().unwrap();
+    drop(store);
+    let (log, at) = joined(&[sketch("a").record(Layout::G4), sketch("b").record(Layout::G4)]);
+    let mut image = disk.image();
+    image.insert(Path::new(DIR).join("wal/wal-000000006b03893d.log"), log);
+    let disk = MemDisk::of(&image);
+    let store = open(&disk);
+    assert_eq!((contents(&store).len(), store.recovery_report().failed.undecodable), (1, 2));
+    let mut listed = store.incidents();
+    listed.reverse();
+    let offsets: Vec<u64> = listed.iter().map(|incident| incident.offset).collect();
+    assert_eq!(offsets, at.iter().map(|&at| at as u64).collect::<Vec<_>>());
+    assert!(listed.iter().all(|incident| incident.verdict == IncidentKind::Undecodable));
+    assert_eq!(store.recovery_report().incidents, listed);
+    drop(store);
+    assert_eq!(open(&disk).incidents().len(), 2);
+}
+
+#[test]
+fn an_old_log_that_cannot_be_moved_is_moved_by_a_later_start() {
+    let image = old_logs();
+    let disk = MemDisk::of(&image);
+    disk.fail_for_ever(Op::Rename, "v0.1.0-", Kind::Enospc);
+    let (store, warnings) = warnings_of(|| open(&disk));
+    assert_eq!(contents(&store).len(), 3);
+    let told = warnings.iter().filter(|told| told.contains("stays where it is")).count();
+    assert_eq!(told, image.len(), "{warnings:?}");
+    assert!(image.keys().all(|path| disk.image().contains_key(path)));
+    drop(store);
+    disk.heal();
+    let store = open(&disk);
+    assert_eq!(contents(&store).len(), 3);
+    assert!(image.keys().all(|path| !disk.image().contains_key(path)));
+    assert_eq!(store.recovery_report().legacy.as_ref().map_or(0, |legacy| legacy.recovered), 0);
 }

@@ -452,6 +452,130 @@ fn damage_that_comes_while_running_is_quarantined_named_and_gone_after_compactio
     assert_eq!(store.incidents().len(), 1);
 }
 
+/// Bytes that a start could not read may be there at the next one, and with them what was forgotten. (The
+/// forget found nothing older then, and compaction dropped it.)
+#[test]
+fn a_forget_outlives_what_a_start_could_not_read() {
+    for whole_space in [false, true] {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        let lsn = remember(&store, "victim", text(0, 20_000));
+        for n in 0..60 {
+            store
+                .remember(
+                    "other",
+                    support::draft(&format!("a{n}"), text(n, 20_000)),
+                    Condition::Any,
+                )
+                .unwrap()
+                .wait()
+                .unwrap();
+        }
+        if whole_space {
+            store.forget_space("s").unwrap().wait().unwrap();
+        } else {
+            forget(&store, "victim");
+        }
+        for n in 0..60 {
+            store
+                .remember(
+                    "other",
+                    support::draft(&format!("b{n}"), text(n, 20_000)),
+                    Condition::Any,
+                )
+                .unwrap()
+                .wait()
+                .unwrap();
+        }
+        for n in 0..40 {
+            store.forget("other", &format!("b{n}"), Condition::Any).unwrap().wait().unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let frames = support::frames_of(&disk);
+        let victim = frames.iter().find(|frame| frame.lsn == lsn).unwrap();
+        let hidden = MemDisk::of(&disk.image());
+        hidden.lose_sectors(&wal(&victim.file), victim.offset / 512 * 512, victim.offset + 1000);
+        let clock = Arc::new(FakeClock::default());
+        let mut accepted = Vec::new();
+        let store = loop {
+            let with = Options {
+                accept_loss: accepted.clone(),
+                compact_automatically: true,
+                drive: Drive::Steps,
+                clock: clock.clone(),
+                ..options(&hidden)
+            };
+            match Store::open(DIR, with) {
+                Ok(store) => break store,
+                Err(Error::Unreadable { first, last, .. }) => accepted.push((first, last)),
+                Err(e) => panic!("{e}"),
+            }
+        };
+        let memory = contents(&store);
+        let dead = || store.wal().dead_bytes;
+        let before = dead();
+        // The segment that cannot be read is set aside; others are rewritten.
+        for _ in 0..200 {
+            clock.advance(Duration::from_secs(1));
+            let _more = store.stepper().upkeep();
+        }
+        assert!(dead() < before / 2, "{before} bytes became {}", dead());
+        drop(store);
+        // The device gives it again.
+        let store = open(&MemDisk::of(&hidden.image()));
+        let back = contents(&store);
+        assert_eq!(back.keys().find(|(space, _)| space == "s"), None, "{whole_space}: it is back");
+        assert!(memory.keys().all(|key| back.contains_key(key)), "{whole_space}");
+    }
+}
+
+/// What was lost is named before it leaves the log, or it stays there to be found again.
+#[test]
+fn damage_stays_as_long_as_the_list_of_incidents_cannot_be_written() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..80 {
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    let first = store.wal().segments[0].file.clone();
+    let at = memchr::memmem::find(&disk.image()[&wal(&first)], text(7, 20_000).as_bytes()).unwrap();
+    disk.flip(&wal(&first), at + 100, 3);
+    store.get("s", "e7").unwrap_err();
+    disk.fail_for_ever(Op::Create, "incidents", Kind::Enospc);
+    assert!(store.compact_from_memory().is_err());
+    assert!(log_files(&disk).contains(&first));
+    drop(store);
+    let store = open(&MemDisk::of(&disk.image()));
+    assert_eq!(store.recovery_report().failed.damaged, 1);
+    assert_eq!(store.incidents().len(), 1);
+}
+
+/// A pass that has no room for all of a job's segments at a time takes the others next. (It called the pass
+/// done, and what was forgotten in them stayed.)
+#[test]
+fn a_pass_with_little_room_leaves_no_segment_out() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..160 {
+        remember(&store, &format!("e{n}"), text(n, 20_000));
+    }
+    for n in (0..160).filter(|n| n % 5 > 0) {
+        forget(&store, &format!("e{n}"));
+    }
+    store.close().unwrap();
+    let segments = store.wal().segments;
+    assert!(segments.len() > 3);
+    drop(store);
+    let disk = MemDisk::of(&disk.image());
+    // Room for what one of them keeps; two would be joined.
+    disk.say_available(300_000);
+    let store = open(&disk);
+    store.compact_from_memory().unwrap();
+    let dead = store.wal().segments.iter().filter(|s| s.sealed && s.dead_bytes > 1 << 16).count();
+    assert_eq!(dead, 0, "{:?}", store.wal().segments);
+}
+
 /// The pause after failures and the time that a segment is set aside ended together: then the one that
 /// cannot be read came first again, and all others waited for ever.
 #[test]

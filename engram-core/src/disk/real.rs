@@ -36,11 +36,12 @@ impl Disk for RealDisk {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let metadata = match entry.metadata() {
+            // Of a link what it leads to, as `open` has it.
+            let metadata = match fs::metadata(entry.path()) {
                 Ok(metadata) => metadata,
-                // Removed while we looked.
+                // Removed while we looked, or a link to nothing.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
+                Err(_) => entry.metadata()?,
             };
             if let Ok(name) = entry.file_name().into_string() {
                 let is_dir = metadata.is_dir();
@@ -53,13 +54,18 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        if dir.is_dir() {
+            // Whoever made it may have died before its name was synced.
+            return match self.sync_dir(parent) {
+                // A parent that is not ours to read is the system's, or an operator's.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                synced => synced,
+            };
+        }
         self.create_dir(parent)?;
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) => {}
@@ -83,8 +89,19 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         let mut options = fs::OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = match options.open(path) {
+            // A look at what cannot be written to: the lock of a process that can is seen all the same.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                fs::File::open(path)?
+            }
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(RealLock(file)))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),

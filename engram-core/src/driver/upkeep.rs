@@ -291,17 +291,18 @@ impl Upkeep {
         let mut inputs: Vec<_> =
             job.numbers.iter().filter_map(|&number| shared.segments.get(number)).collect();
         let durable = shared.make_reasons_durable()?;
-        if let (Some(requested), Some(last)) = (&mut self.requested, inputs.last())
-            && job.reason == "requested"
-        {
-            requested.range.0 = last.end + 1;
-        }
         if shared.state() == WalState::Full {
             let given_up = self.ahead.give_up_ballast();
             tracing::debug!(given_up, "the disk is full: compaction takes the ballast's room");
         }
         if !self.has_room(&mut inputs)? {
             return Ok(None);
+        }
+        if let (Some(requested), Some(last)) = (&mut self.requested, inputs.last())
+            && job.reason == "requested"
+        {
+            // Those that were left out for want of room come next.
+            requested.range.0 = last.end + 1;
         }
         let shared = &self.shared;
         Compaction::begin(

@@ -106,6 +106,8 @@ pub struct Directory {
     episodes: u64,
     undecodable: u64,
     imported: HashMap<String, (u64, Vec<u8>)>,
+    /// Frames of any key may be in the log that were not applied: each forget counts one of its own.
+    doubtful: bool,
     /// Whether anybody makes indexes of it.
     feeding: bool,
     /// Spaces whose feed is not empty.

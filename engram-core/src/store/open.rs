@@ -13,11 +13,12 @@ use crate::error::{Error, Result};
 use crate::record::Keys;
 use crate::storage::wal::env::Env;
 use crate::storage::wal::recover::{RecoverOptions, Recovered, Recovery};
-use crate::storage::wal::report::RecoveryReport;
+use crate::storage::wal::report::{RecoveryMode, RecoveryReport};
 use crate::sync::Mutex;
 
 /// The lock file's name.
 pub(crate) const LOCK_NAME: &str = "LOCK";
+
 pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
     check_options(&options)?;
     let env = Arc::new(Env {
@@ -43,6 +44,9 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
     )?;
     let mut directory = Directory::default();
     let recovery = replay(&env, recovery, &mut directory, &options)?;
+    if options.recovery == RecoveryMode::Strict {
+        takeover::check_strict(&env, &directory)?;
+    }
     let Recovered { mut writer, segments, quarantine, identity, mut report } =
         recovery.finish(&mut directory)?;
     let keys = Keys::new(identity.secret);

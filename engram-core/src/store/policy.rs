@@ -36,11 +36,20 @@ pub struct Bounds {
     pub garbage_bytes_min: u64,
     /// Dead bytes in the active segment below which it is not sealed early.
     pub active_garbage_bytes_min: u64,
-    /// Forgotten bytes older than this moment (seconds since 1970) are due.
+    /// Forgotten bytes older than this moment (seconds since 1970) are due, and so are those of a time
+    /// that is still to come: a clock was wrong.
     pub forgotten_before: i64,
+    /// Now, in seconds since 1970.
+    pub now: i64,
     /// Rewrite all that holds a dead byte, in segments of LSNs from the first to the last: one
     /// pass, so that it ends while changes go on.
     pub everything: Option<(u64, u64)>,
+}
+
+impl Bounds {
+    fn is_due(&self, forgotten: i64) -> bool {
+        forgotten <= self.forgotten_before || forgotten > self.now
+    }
 }
 
 /// What is due.
@@ -61,7 +70,7 @@ pub fn next_job(views: &[View], bounds: &Bounds) -> Option<Job> {
     }
     let due = |view: &&View| {
         let since = view.usage.forgotten_since;
-        view.usage.dead > 0 && since.is_some_and(|since| since <= bounds.forgotten_before)
+        view.usage.dead > 0 && since.is_some_and(|since| bounds.is_due(since))
     };
     if let Some(at) = views.iter().position(|view| view.eligible && due(&view)) {
         return Some(extend(views, at, bounds, "forgotten"));
@@ -146,7 +155,7 @@ fn join_small(views: &[View], bounds: &Bounds) -> Option<Job> {
 /// Whether to seal the active segment early, so that compaction can reach its garbage.
 #[must_use]
 pub fn seal_early(active: Usage, live_in_all: u64, bounds: &Bounds) -> bool {
-    let due = active.forgotten_since.is_some_and(|since| since <= bounds.forgotten_before);
+    let due = active.forgotten_since.is_some_and(|since| bounds.is_due(since));
     let garbage = active.dead >= bounds.active_garbage_bytes_min
         && active.dead > live_in_all.saturating_div(4);
     (active.dead > 0 && due) || garbage
@@ -177,6 +186,7 @@ mod tests {
         garbage_bytes_min: 64 << 10,
         active_garbage_bytes_min: 256 << 10,
         forgotten_before: 100,
+        now: 200,
         everything: None,
     };
 
@@ -235,6 +245,9 @@ mod tests {
         views[1].usage.forgotten_since = Some(101);
         assert_eq!(next_job(&views, &BOUNDS), None);
         views[1].usage.forgotten_since = Some(100);
+        assert_eq!(next_job(&views, &BOUNDS).unwrap().reason, "forgotten");
+        // Forgotten when the clock was ahead: nobody waits until it was right.
+        views[1].usage.forgotten_since = Some(201);
         assert_eq!(next_job(&views, &BOUNDS).unwrap().reason, "forgotten");
     }
 

@@ -17,9 +17,10 @@ use super::directory::Directory;
 use super::{Condition, Durability, prepare_episode};
 use crate::disk::{Open, read_file};
 use crate::driver::Memory;
+use crate::episode::check_space;
 use crate::error::{Error, Result};
 use crate::record::{self, Keys, LegacyImported};
-use crate::storage::legacy;
+use crate::storage::legacy::{self, FailureKind};
 use crate::storage::wal::env::Env;
 use crate::storage::wal::frame;
 use crate::storage::wal::prealloc::Surplus;
@@ -49,8 +50,9 @@ pub(crate) struct LegacyFile {
 pub(crate) fn find(env: &Env) -> Result<Vec<LegacyFile>> {
     let io = |path: PathBuf| move |e: std::io::Error| Error::io("list", path, &e);
     let mut dirs = vec![("wal".to_owned(), "default".to_owned())];
+    // Also a space of the name of a directory of ours: those have no `wal` in them.
     for entry in env.disk.list(&env.dir).map_err(io(env.dir.clone()))? {
-        if entry.is_dir && !matches!(entry.name.as_str(), "wal" | "quarantine" | "index") {
+        if entry.is_dir {
             dirs.push((format!("{}/wal", entry.name), entry.name));
         }
     }
@@ -67,6 +69,12 @@ pub(crate) fn find(env: &Env) -> Result<Vec<LegacyFile>> {
             {
                 continue;
             }
+            // The system's own, such as `lost+found` where a file system begins.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                let dir = path.display().to_string();
+                tracing::info!(dir, "cannot look for v0.1.0 files here: no permission");
+                continue;
+            }
             Err(e) => return Err(Error::io("list", path, &e)),
         };
         for entry in entries.iter().filter(|e| !e.is_dir && legacy::is_legacy_name(&e.name)) {
@@ -75,6 +83,62 @@ pub(crate) fn find(env: &Env) -> Result<Vec<LegacyFile>> {
         }
     }
     Ok(files)
+}
+
+/// Refuses files of which not all can be read, as strict recovery does. Changes nothing.
+pub(super) fn check_strict(env: &Env, directory: &Directory) -> Result<()> {
+    let (mut count, mut first) = (0, None);
+    for file in find(env)? {
+        let (imported, bytes) = read(env, &file)?;
+        if imported.is_known(directory) {
+            continue;
+        }
+        let log = legacy::read(&bytes);
+        // An unfinished end is normal, here as in a log of ours.
+        let lost = log.failures.iter().filter(|failure| failure.kind != FailureKind::Tail);
+        for failure in lost {
+            count += 1;
+            first.get_or_insert_with(|| {
+                format!("{} at byte {}: {}", file.relative, failure.offset, failure.detail)
+            });
+        }
+    }
+    first.map_or(Ok(()), |first| Err(Error::Strict { count, first }))
+}
+
+/// A file as it is named once it is taken over, and its bytes.
+fn read(env: &Env, file: &LegacyFile) -> Result<(LegacyImported, Vec<u8>)> {
+    let path = env.dir.join(&file.relative);
+    let bytes = read_file(env.disk.as_ref(), &path, FILE_BYTES_MAX);
+    let bytes = bytes.map_err(|e| Error::io("read the v0.1.0 log", path, &e))?;
+    let imported = LegacyImported {
+        path: file.relative.clone(),
+        size: bytes.len() as u64,
+        sha256: Sha256::digest(&bytes).to_vec(),
+    };
+    Ok((imported, bytes))
+}
+
+/// What could not be read of a file, as an incident.
+pub(crate) fn failure_incident(
+    env: &Env,
+    file: &str,
+    failure: &legacy::Failure,
+    kept_as: Option<&str>,
+) -> Incident {
+    let verdict = failure.kind.into();
+    Incident {
+        id: incident_id(verdict, file, failure.offset, failure.bytes),
+        at: env.clock.now(),
+        verdict,
+        file: file.to_owned(),
+        offset: failure.offset,
+        bytes: failure.bytes,
+        lsns: Vec::new(),
+        keys: Vec::new(),
+        quarantined_as: kept_as.map(str::to_owned),
+        detail: failure.detail.clone(),
+    }
 }
 
 /// Takes over whatever is there. Gives the directory back, with what was added.
@@ -90,6 +154,7 @@ pub(super) fn take_over(
     if files.is_empty() {
         return Ok(directory);
     }
+    let begun = env.clock.elapsed();
     // What comes may need all the room that there is.
     std::mem::take(&mut writer.surplus).into_iter().for_each(Surplus::give_back);
     let memory = Memory::new(directory);
@@ -100,11 +165,14 @@ pub(super) fn take_over(
         memory: &memory,
         quarantine,
         report: LegacyReport::default(),
+        incidents: Vec::new(),
+        bytes: 0,
     };
+    takeover.note_names(&files);
     for file in &files {
         takeover.file(file)?;
     }
-    let legacy = takeover.report;
+    let Takeover { report: legacy, incidents, bytes, .. } = takeover;
     let (recovered, failed) = (legacy.recovered, legacy.failed);
     tracing::info!(
         files = legacy.files,
@@ -119,6 +187,9 @@ pub(super) fn take_over(
     report.failed.add(failed);
     report.set_corruption_rate();
     report.legacy = Some(legacy);
+    report.incidents.extend(incidents);
+    report.bytes_scanned += bytes;
+    report.add_duration(env.clock.elapsed().saturating_sub(begun));
     Ok(memory.into_inner())
 }
 
@@ -129,25 +200,21 @@ struct Takeover<'a> {
     memory: &'a Memory,
     quarantine: &'a Quarantine,
     report: LegacyReport,
+    incidents: Vec<Incident>,
+    /// Of the files.
+    bytes: u64,
 }
 
 impl Takeover<'_> {
     fn file(&mut self, file: &LegacyFile) -> Result<()> {
         let path = self.env.dir.join(&file.relative);
-        let bytes = read_file(self.env.disk.as_ref(), &path, FILE_BYTES_MAX)
-            .map_err(|e| Error::io("read the v0.1.0 log", path.clone(), &e))?;
-        let imported = LegacyImported {
-            path: file.relative.clone(),
-            size: bytes.len() as u64,
-            sha256: Sha256::digest(&bytes).to_vec(),
-        };
-        let known = self.memory.look(|directory| {
-            directory.imported(&imported.path) == Some(&(imported.size, imported.sha256.clone()))
-        });
+        let (imported, bytes) = read(self.env, file)?;
+        self.bytes += imported.size;
+        let known = self.memory.look(|directory| imported.is_known(directory));
         let name = self.quarantine_name(file, &imported);
         let log = legacy::read(&bytes);
         if !known {
-            self.append(file, &log)?;
+            self.append(file, &log, &name)?;
             self.commit(smallvec![Ok(Change::legacy_imported(&imported))])?;
             for failure in &log.failures {
                 self.report.failed.count(failure.kind);
@@ -165,9 +232,26 @@ impl Takeover<'_> {
             offset: 0,
             restorable: Vec::new(),
         };
-        self.quarantine
-            .take_file(&path, &name, &item, None)
-            .map_err(|e| Error::io("move to the quarantine", path, &e))
+        if let Err(e) = self.quarantine.take_file(&path, &name, &item, None) {
+            // It is in the log: the next start moves it.
+            let file = &file.relative;
+            tracing::warn!(file, cause = %e, "a v0.1.0 log stays where it is: it cannot be moved");
+        }
+        Ok(())
+    }
+
+    /// Names spaces whose names v0.1.0 allowed.
+    fn note_names(&mut self, files: &[LegacyFile]) {
+        let mut last = "";
+        for LegacyFile { relative, space } in files {
+            if space != last
+                && let Err(e) = check_space(space)
+            {
+                let text = "what is in it can be read and forgotten, and nothing added";
+                self.report.notes.push(format!("{relative}: {e}; {text}"));
+            }
+            last = space;
+        }
     }
 
     /// A name that no other file has taken: v0.1.0 may have run here again since a take-over.
@@ -181,10 +265,10 @@ impl Takeover<'_> {
         format!("{name}-{digest:08x}")
     }
 
-    fn append(&mut self, file: &LegacyFile, log: &legacy::Log) -> Result<()> {
+    fn append(&mut self, file: &LegacyFile, log: &legacy::Log, name: &str) -> Result<()> {
         let space = file.space.as_str();
         let now = self.env.clock.now();
-        let (mut batch, mut bytes) = (Changes::new(), 0);
+        let (mut batch, mut offsets, mut bytes) = (Changes::new(), Vec::new(), 0);
         for entry in &log.entries {
             self.note(file, entry);
             let change = match &entry.change {
@@ -201,17 +285,19 @@ impl Takeover<'_> {
             let too_long =
                 change.id.len() > NAME_BYTES_MAX || change.payload.len() > frame::PAYLOAD_BYTES_MAX;
             if too_long {
-                self.keep_aside(file, entry.offset, "it is too long for a frame");
+                self.keep_aside(file, entry.offset, "it is too long for a frame", name);
                 continue;
             }
             bytes += change.payload.len();
             batch.push(Ok(change));
+            offsets.push(entry.offset);
             if bytes >= BATCH_BYTES {
-                self.commit_episodes(file, std::mem::take(&mut batch))?;
+                let (batch, offsets) = (std::mem::take(&mut batch), std::mem::take(&mut offsets));
+                self.commit_episodes(file, batch, &offsets, name)?;
                 bytes = 0;
             }
         }
-        self.commit_episodes(file, batch)
+        self.commit_episodes(file, batch, &offsets, name)
     }
 
     fn forget(&self, space: &str, id: &str) -> Change {
@@ -234,21 +320,33 @@ impl Takeover<'_> {
         }
     }
 
-    fn keep_aside(&mut self, file: &LegacyFile, offset: u64, why: &str) {
-        self.report.failed.undecodable += 1;
+    /// An entry that cannot be an episode of this log is named like one that cannot be read, before the
+    /// file counts as taken over.
+    fn keep_aside(&mut self, file: &LegacyFile, offset: u64, why: &str, name: &str) {
+        let kind = FailureKind::Undecodable;
+        self.report.failed.count(kind);
         let path = &file.relative;
-        self.report.notes.push(format!("{path} at {offset}: kept in the quarantine only, {why}"));
+        let detail = format!("{path} at {offset}: kept in the quarantine only, {why}");
+        self.report.notes.push(detail.clone());
+        let failure = legacy::Failure { kind, offset, bytes: 0, detail };
+        self.list_failure(file, &failure, name);
     }
 
-    fn commit_episodes(&mut self, file: &LegacyFile, batch: Changes) -> Result<()> {
+    fn commit_episodes(
+        &mut self,
+        file: &LegacyFile,
+        batch: Changes,
+        offsets: &[u64],
+        name: &str,
+    ) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
-        for answer in self.commit(batch)? {
+        for (answer, &offset) in self.commit(batch)?.into_iter().zip(offsets) {
             match answer {
                 Ok(_) => self.report.recovered += 1,
                 Err(e @ (Error::Dimension { .. } | Error::KeyCollision { .. })) => {
-                    self.keep_aside(file, 0, &e.to_string());
+                    self.keep_aside(file, offset, &e.to_string(), name);
                 }
                 Err(e) => return Err(e),
             }
@@ -270,24 +368,24 @@ impl Takeover<'_> {
     }
 
     /// Lists what could not be read of a file.
-    fn list_failures(&self, file: &LegacyFile, log: &legacy::Log, name: &str) {
+    fn list_failures(&mut self, file: &LegacyFile, log: &legacy::Log, name: &str) {
         for failure in &log.failures {
-            let verdict = failure.kind.into();
-            let incident = Incident {
-                id: incident_id(verdict, &file.relative, failure.offset, failure.bytes),
-                at: self.env.clock.now(),
-                verdict,
-                file: file.relative.clone(),
-                offset: failure.offset,
-                bytes: failure.bytes,
-                lsns: Vec::new(),
-                keys: Vec::new(),
-                quarantined_as: Some(name.to_owned()),
-                detail: failure.detail.clone(),
-            };
-            if let Err(e) = self.quarantine.record(&incident) {
-                tracing::warn!(cause = %e, "the incident list cannot be written");
-            }
+            self.list_failure(file, failure, name);
         }
+    }
+
+    fn list_failure(&mut self, file: &LegacyFile, failure: &legacy::Failure, name: &str) {
+        let incident = failure_incident(self.env, &file.relative, failure, Some(name));
+        if let Err(e) = self.quarantine.record(&incident) {
+            tracing::warn!(cause = %e, "the incident list cannot be written");
+        }
+        self.incidents.push(incident);
+    }
+}
+
+impl LegacyImported {
+    /// Whether this file was taken over already.
+    fn is_known(&self, directory: &Directory) -> bool {
+        directory.imported(&self.path) == Some(&(self.size, self.sha256.clone()))
     }
 }

@@ -288,7 +288,11 @@ impl Compaction {
                 })?;
                 name = Some(kept);
             }
-            self.name_incident(&damage_incident(&self.env, &facts, loss, name));
+            let incident = damage_incident(&self.env, &facts, loss, name);
+            // What is written down nowhere must be found again: the input stays.
+            self.name_incident(&incident).map_err(|e| {
+                Error::io("add an incident to the list in", self.env.quarantine_dir(), &e)
+            })?;
             for listed in &loss.listed {
                 if matches!(listed.kind, Kind::FORGET | Kind::FORGET_SPACE) {
                     self.revived.push_back(lost_header(listed.kind, listed.lsn, listed.key));
@@ -572,16 +576,16 @@ impl Compaction {
                 self.unexplained.len()
             ),
         };
-        self.name_incident(&incident);
+        if let Err(e) = self.name_incident(&incident) {
+            tracing::warn!(cause = %e, "the incident list cannot be written");
+        }
     }
 
     /// Logs an incident and adds it to the list, unless it is known.
-    fn name_incident(&self, incident: &Incident) {
+    fn name_incident(&self, incident: &Incident) -> std::io::Result<()> {
         if !self.quarantine.knows(&incident.id) {
             log_incident(incident);
         }
-        if let Err(e) = self.quarantine.record(incident) {
-            tracing::warn!(cause = %e, "the incident list cannot be written");
-        }
+        self.quarantine.record(incident).map(|_| ())
     }
 }

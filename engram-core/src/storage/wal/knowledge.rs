@@ -99,6 +99,9 @@ pub trait Knowledge: std::fmt::Debug {
     /// Applies a frame that stands at `place`; `known` is `None` when this version does not
     /// understand it. Applying twice is the same as once.
     fn apply(&mut self, header: &Header, place: Place, known: Option<&Known<'_>>) -> Applied;
+    /// The log may hold frames that were not applied, of any key: what damage or the device hid from this
+    /// start may be there again at another one. Forgets must outlive them.
+    fn doubt(&mut self);
     /// What compaction is to do with a frame, given what its run has dropped already.
     fn fate(&self, header: &Header, dropped: &Dropped) -> Fate;
     /// Notes that a run drops this frame, so that a tombstone behind it may be dropped too.

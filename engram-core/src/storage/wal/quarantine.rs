@@ -4,9 +4,9 @@
 //! from what is kept, so that an interrupted recovery run again makes no second copy. Each item
 //! has a report beside it (`NAME.json`); the incident list (`incidents`) outlives a purge.
 //!
-//! Deliberately absent: a way to print a salt. [`show`] blanks it.
+//! Deliberately absent: a way to print a salt, or the store's secret. [`show`] blanks them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use super::env::{Env, remove_if_there};
 use super::frame::{self, Header, Kind};
 use super::plan::Loss;
-use super::read::SpanReader;
+use super::read::{HeaderRead, SpanReader, read_header};
 use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
+use super::segment::{HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader};
 use crate::disk::{
     Disk, File, Open, read_exact_at, read_file, read_up_to, write_all_at, write_file,
 };
@@ -88,11 +89,24 @@ pub struct Quarantine {
 #[derive(Debug, Default)]
 struct Incidents {
     list: Vec<Incident>,
-    known: HashSet<String>,
+    /// Where each id stands in the list.
+    known: HashMap<String, usize>,
     end: u64,
     torn: bool,
     /// This process wrote and synced all of it, and its name.
     durable: bool,
+}
+
+impl Incidents {
+    /// Adds one at the end, unless one of that id is there. Says whether it was not.
+    fn add(&mut self, incident: &Incident) -> bool {
+        if self.known.contains_key(&incident.id) {
+            return false;
+        }
+        self.known.insert(incident.id.clone(), self.list.len());
+        self.list.push(incident.clone());
+        true
+    }
 }
 
 impl Quarantine {
@@ -149,7 +163,7 @@ impl Quarantine {
         };
         let bytes = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
         write_file(disk, &report, &bytes)?;
-        self.bytes();
+        self.add_bytes(keep.bytes);
         Ok(name)
     }
 
@@ -185,8 +199,17 @@ impl Quarantine {
         write_file(disk, &dir.join(format!("{name}{REPORT_SUFFIX}")), &bytes)?;
         disk.rename(path, &dir.join(name))?;
         disk.sync_dir(&dir)?;
-        self.bytes();
+        self.add_bytes(item.bytes);
         disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// This name, or one like it that no item has yet.
+    #[must_use]
+    pub fn free_name(&self, name: &str) -> String {
+        let dir = self.env.quarantine_dir();
+        let is_free = |name: &String| self.env.disk.open(&dir.join(name), Open::Read).is_err();
+        let others = (2u64..).map(|number| format!("{name}-{number}"));
+        std::iter::once(name.to_owned()).chain(others).find(is_free).unwrap_or_default()
     }
 
     /// Adds an incident to the list, synced, unless it is there. Says whether it is new.
@@ -196,16 +219,15 @@ impl Quarantine {
     pub fn record(&self, incident: &Incident) -> io::Result<bool> {
         let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
         let mut incident = incident.clone();
-        let old = incidents.list.iter().find(|old| old.id == incident.id);
+        let old = incidents.known.get(&incident.id).and_then(|&at| incidents.list.get(at));
         if let Some([first, _]) = old.and_then(|old| first_not_in(&incident.lsns, &old.lsns)) {
             // The same bytes, hit once more: now they cost other records.
             incident.id = format!("{}-lsn-{first}", incident.id);
         }
-        if !incidents.known.insert(incident.id.clone()) {
+        if !incidents.add(&incident) {
             self.write_list(&mut incidents, "")?;
             return Ok(false);
         }
-        incidents.list.push(incident.clone());
         if broken(Broken::IncidentForgotten) {
             return Ok(true);
         }
@@ -250,7 +272,7 @@ impl Quarantine {
     /// Whether an incident was found before.
     #[must_use]
     pub fn knows(&self, id: &str) -> bool {
-        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).known.contains(id)
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).known.contains_key(id)
     }
 
     /// All incidents, newest first.
@@ -258,6 +280,13 @@ impl Quarantine {
     pub fn incidents(&self) -> Vec<Incident> {
         let incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
         incidents.list.iter().rev().cloned().collect()
+    }
+
+    /// Counts what was just kept. To look at all that is there, each time, would take for ever where there
+    /// is much.
+    fn add_bytes(&self, bytes: u64) {
+        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        Metrics::set(&self.env.metrics.quarantine_bytes, all);
     }
 
     /// Bytes kept now; sets the gauge too. Where the disk does not tell, what was counted last.
@@ -289,10 +318,9 @@ fn load_incidents(env: &Env) -> Result<Incidents> {
     let mut unreadable = 0u64;
     for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
         match parse_incident(line) {
-            Some(incident) if incidents.known.insert(incident.id.clone()) => {
-                incidents.list.push(incident);
+            Some(incident) => {
+                incidents.add(&incident);
             }
-            Some(_) => {}
             None => unreadable += 1,
         }
     }
@@ -374,9 +402,10 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
         Err(e) => return Err(Error::io("list", dir, &e)),
     };
     let mut items = Vec::new();
+    let names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     for entry in &entries {
         let Some(name) = entry.name.strip_suffix(REPORT_SUFFIX) else { continue };
-        if !entries.iter().any(|other| other.name == name) {
+        if !names.contains(name) {
             continue;
         }
         match read_sidecar(disk, &dir, name) {
@@ -403,25 +432,53 @@ fn read_sidecar(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Sidecar> {
     serde_json::from_slice(&bytes).map_err(|_| missing())
 }
 
-/// One item and its bytes, any salt in them blanked.
+/// One item and its bytes; the salts of the log's segments in them, and the secret, are blanked.
 ///
 /// # Errors
 /// [`Error::NoSuch`], or what the disk said.
 pub fn show(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(QuarantineItem, Vec<u8>)> {
+    let mut secrets = secrets_of(disk, dir);
     let dir = dir_of(dir);
     let sidecar = read_sidecar(disk, &dir, name)?;
     let path = dir.join(name);
     let mut bytes =
         read_file(disk, &path, u64::MAX).map_err(|e| Error::io("read", path.clone(), &e))?;
-    if let Some(salt) = sidecar.salt {
-        let salt = salt.to_le_bytes();
+    // A copy of a header tells of itself, whatever has become of its segment.
+    let headers = HEADER_OFFSETS.iter().map(|&at| usize::try_from(at).unwrap_or(usize::MAX));
+    for at in headers.chain([0]) {
+        let copy = bytes.get(at..).and_then(|rest| rest.get(..HEADER_COPY_BYTES));
+        if let Some(HeaderCopy::Good(header)) = copy.map(SegmentHeader::decode) {
+            secrets.extend(secrets_in(&header));
+        }
+    }
+    secrets.extend(sidecar.salt.map(|salt| salt.to_le_bytes().to_vec()));
+    for secret in secrets {
         let mut at = 0;
-        while let Some(found) = memchr::memmem::find(&bytes[at..], &salt) {
-            bytes[at + found..at + found + salt.len()].fill(0);
-            at += found + salt.len();
+        while let Some(found) = memchr::memmem::find(&bytes[at..], &secret) {
+            bytes[at + found..at + found + secret.len()].fill(0);
+            at += found + secret.len();
         }
     }
     Ok((sidecar.item, bytes))
+}
+
+/// What makes frames of this log, and keys, that nobody else can make.
+fn secrets_of(disk: &dyn Disk, dir: &Path) -> Vec<Vec<u8>> {
+    let wal = dir.join("wal");
+    let entries = disk.list(&wal).unwrap_or_default();
+    let header = |name: &str| {
+        let file = disk.open(&wal.join(name), Open::Read).ok()?;
+        match read_header(file.as_ref()) {
+            Ok(HeaderRead::Good(read)) => Some(read.header),
+            _ => None,
+        }
+    };
+    let headers = entries.iter().filter_map(|entry| header(&entry.name));
+    headers.flat_map(|header| secrets_in(&header)).collect()
+}
+
+fn secrets_in(header: &SegmentHeader) -> [Vec<u8>; 2] {
+    [header.salt.to_le_bytes().to_vec(), header.identity.secret.to_vec()]
 }
 
 /// The intact frames in an item: header and payload.

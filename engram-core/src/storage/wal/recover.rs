@@ -29,7 +29,7 @@ use super::plan::{
 };
 use super::prealloc::Surplus;
 use super::quarantine::Quarantine;
-use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport, rate};
+use super::report::{Incident, IncidentKind, RecoveryMode, RecoveryReport};
 use super::segment::{FRAMES_START, HEADER_OFFSETS, Identity};
 use super::segments::{OPEN_FILES_MAX, Segments};
 use super::survey::{Survey, Surveyed, covers};
@@ -181,6 +181,9 @@ impl Recovery {
             self.survey.missing.push(missing);
         }
         self.check_unreadable(&facts, &judgement)?;
+        if !judgement.damaged.is_empty() || !facts.unreadable.is_empty() {
+            memory.doubt();
+        }
         for loss in &judgement.damaged {
             revive_lost_forgets(&mut contents, loss, &facts);
         }
@@ -404,12 +407,8 @@ impl Recovery {
 
     fn finish_report(&mut self) -> RecoveryReport {
         let mut report = std::mem::take(&mut self.report);
-        let took = self.env.clock.elapsed().saturating_sub(self.begun).as_secs_f64();
         report.set_corruption_rate();
-        report.duration_seconds = took;
-        if took > 0.0 {
-            report.bytes_per_second = rate(report.bytes_scanned, 1) / took;
-        }
+        report.add_duration(self.env.clock.elapsed().saturating_sub(self.begun));
         report
     }
 }

@@ -3,6 +3,8 @@
 //! Field names are promises to scripts (they are the JSON of the interfaces). Deliberately
 //! absent: salts and file contents; a salt that left the disk would let users forge frames.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +196,14 @@ impl RecoveryReport {
     pub fn set_corruption_rate(&mut self) {
         let failed = self.failed.total();
         self.corruption_rate = rate(failed, self.recovered + failed);
+    }
+
+    /// Adds time that recovery took, and sets the speed by all of it.
+    pub fn add_duration(&mut self, took: Duration) {
+        self.duration_seconds += took.as_secs_f64();
+        if self.duration_seconds > 0.0 {
+            self.bytes_per_second = rate(self.bytes_scanned, 1) / self.duration_seconds;
+        }
     }
 }
 

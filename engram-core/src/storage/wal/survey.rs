@@ -217,14 +217,16 @@ impl Survey {
         position: Position,
         accepted: &[LsnRange],
     ) -> Result<()> {
-        let Opened { held, file_bytes, mut header, path } = opened;
+        let Opened { held, file_bytes, mut header, unreadable, path } = opened;
         if header.is_none()
             && let Some(identity) = self.identity
         {
             let file = open_unless_held(env, name, held.as_ref());
             let file = file.map_err(|e| Error::io("open", path.clone(), &e))?;
             let pieced = piece_together(file.as_ref(), name, identity);
-            let as_read = |header| ReadHeader { header, bad: [true; 2], unreadable: [false; 2] };
+            // What the device does not give now may come back, and say more.
+            let (bad, unreadable) = ([!unreadable; 2], [unreadable; 2]);
+            let as_read = |header| ReadHeader { header, bad, unreadable };
             header = pieced.map(as_read);
         }
         let Some(header) = header else {
@@ -263,6 +265,8 @@ struct Opened {
     held: Option<Arc<dyn File>>,
     file_bytes: u64,
     header: Option<ReadHeader>,
+    /// Without one: the device does not give it.
+    unreadable: bool,
     path: PathBuf,
 }
 
@@ -274,6 +278,7 @@ fn open_segment(
 ) -> Result<Opened> {
     let path = env.wal_path(&name.file_name());
     let file = env.disk.open(&path, Open::Read).map_err(|e| Error::io("open", path.clone(), &e))?;
+    let mut unreadable = false;
     let header = match read_header(file.as_ref()) {
         Ok(HeaderRead::Good(read)) => {
             if read.unreadable.contains(&true) {
@@ -289,13 +294,16 @@ fn open_segment(
         Ok(HeaderRead::TooNew(found)) => {
             return Err(Error::FormatTooNew { path, found, known: FORMAT_VERSION });
         }
-        Err(_) if covers(accepted, (name.start, name.start)) => None,
+        Err(_) if covers(accepted, (name.start, name.start)) => {
+            unreadable = true;
+            None
+        }
         Err(e) => {
             let (first, last) = (name.start, last_possible(name, Position::Last, file_bytes));
             return Err(Error::Unreadable { path, offset: 0, first, last, cause: e.to_string() });
         }
     };
-    Ok(Opened { held: Some(file), file_bytes, header, path })
+    Ok(Opened { held: Some(file), file_bytes, header, unreadable, path })
 }
 
 /// The highest LSN that a segment may hold, when its contents cannot tell.

@@ -80,7 +80,7 @@ impl Directory {
             self.kill(place, Some(0));
             return Applied::default();
         }
-        let mut older = 0u32;
+        let mut older = u32::from(self.doubtful);
         if let Some(tomb) = self.tombs.get(&header.key).copied() {
             if tomb.lsn >= header.lsn {
                 self.kill(place, None);
@@ -171,7 +171,7 @@ impl Directory {
             if space.defined.is_none() {
                 space.definition = None;
             }
-            let older = space.physical;
+            let older = space.physical.saturating_add(u64::from(self.doubtful));
             needed = older > 0;
             space.floor = Some(Floor { lsn: header.lsn, place, older, needed });
         }

@@ -41,6 +41,10 @@ impl Knowledge for Directory {
         }
     }
 
+    fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
     fn fate(&self, header: &Header, dropped: &Dropped) -> Fate {
         if header.kind == Kind::MARK {
             return Fate::Dead(Reason::Mark);

@@ -45,8 +45,10 @@ impl Recovery {
         let disk = self.env.disk.as_ref();
         for name in std::mem::take(&mut self.survey.returned) {
             let file = name.file_name();
+            // Another one of that name may have come back before.
+            let kept_as = self.quarantine.free_name(&file);
             let item = QuarantineItem {
-                name: file.clone(),
+                name: kept_as.clone(),
                 bytes: disk.open(&self.env.wal_path(&file), Open::Read)?.len()?,
                 at: self.env.clock.now(),
                 verdict: IncidentKind::Missing,
@@ -59,7 +61,7 @@ impl Recovery {
                 Ok(HeaderRead::Good(read)) => Some(read.header.salt),
                 _ => None,
             };
-            self.quarantine.take_file(&path, &file, &item, salt)?;
+            self.quarantine.take_file(&path, &kept_as, &item, salt)?;
         }
         Ok(())
     }

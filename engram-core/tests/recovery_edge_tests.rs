@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engram_core::Error;
+use engram_core::disk::Disk as _;
 use engram_core::inspect::{self, FrameDump};
-use engram_core::storage::wal::report::IncidentKind;
+use engram_core::storage::wal::report::{Incident, IncidentKind, RecoveryMode};
 use engram_core::store::{Condition, Durability, ListQuery, Options, Store};
 use support::disk::{Image, Kind, MemDisk, Op, Unsynced};
 use support::{DIR, FakeClock, contents, frames_of, open, options, remember, wal};
@@ -527,4 +528,65 @@ fn a_file_that_turns_up_takes_no_other_items_place_in_the_quarantine() {
         image.iter().any(|(path, bytes)| path.starts_with("/data/quarantine") && bytes == copy)
     };
     assert!(kept(&lost) && kept(&other));
+}
+
+/// The system lists a link with the length of its own text: the newest segment looked empty, and another one
+/// took its place.
+#[test]
+fn a_segment_that_was_moved_and_linked_to_is_the_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let whole = || Options { compact_automatically: false, ..Options::default() };
+    let store = Store::open(&data, whole()).unwrap();
+    let lsns = ["a", "b", "c"].map(|id| remember(&store, id, "text"));
+    drop(store);
+    let (file, elsewhere) = (data.join("wal").join(FIRST), dir.path().join("elsewhere"));
+    engram_core::disk::real::RealDisk.rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    let store = Store::open(&data, whole()).unwrap();
+    assert_eq!(contents(&store).len(), 3);
+    assert!(remember(&store, "d", "text") > lsns[2]);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(contents(&Store::open(&data, whole()).unwrap()).len(), 4);
+}
+
+#[test]
+fn a_full_disk_without_ballast_opens_by_the_room_that_the_last_segment_does_not_use() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    for n in 0..3 {
+        remember(&store, &format!("e{n}"), "text");
+    }
+    let mut image = disk.crash(Unsynced::Kept).image();
+    image.retain(|path, _| !path.ends_with("ballast") && !path.ends_with("spare"));
+    let disk = MemDisk::of(&image);
+    disk.set_capacity(Some(disk.used() + 64 * 1024));
+    let store = open(&disk);
+    assert_eq!(contents(&store).len(), 3);
+    store.forget("s", "e0", Condition::Any).unwrap().wait().unwrap();
+    drop(store);
+    assert_eq!(contents(&open(&disk)).len(), 2);
+}
+
+#[test]
+fn bytes_behind_the_end_of_a_segment_are_damage_to_strict_recovery_and_to_a_look() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    seal(&store, "a");
+    store.close().unwrap();
+    drop(store);
+    let mut image = disk.image();
+    image.get_mut(&wal(FIRST)).unwrap().extend([0, 0, 7, 0]);
+    let disk = MemDisk::of(&image);
+    let looked: Arc<dyn engram_core::disk::Disk> = disk.clone();
+    let seen = inspect::inspect(&looked, Path::new(DIR)).unwrap();
+    assert_eq!(seen.report.incidents.len(), 1, "{:?}", seen.report);
+    let strict = Options { recovery: RecoveryMode::Strict, ..options(&disk) };
+    let refused = Store::open(DIR, strict).unwrap_err();
+    assert!(matches!(refused, Error::Strict { count: 1, .. }), "{refused}");
+    assert_eq!(disk.image()[&wal(FIRST)], image[&wal(FIRST)]);
+    let store = open(&disk);
+    let ids = |incidents: Vec<Incident>| incidents.into_iter().map(|i| i.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.incidents()), ids(seen.report.incidents));
 }

@@ -28,6 +28,8 @@ pub(super) struct Ahead {
     ballast: Option<ZeroFill>,
     ballast_wanted: bool,
     not_before: Duration,
+    /// It was said that nothing can be made, and nothing was since.
+    told: bool,
 }
 
 impl Ahead {
@@ -40,6 +42,7 @@ impl Ahead {
             ballast: None,
             ballast_wanted: true,
             not_before: Duration::ZERO,
+            told: false,
         }
     }
 
@@ -94,7 +97,10 @@ impl Ahead {
             Ok(None) => return false,
             Ok(Some(Filled::More(fill))) => self.spare = Some(fill),
             Ok(Some(Filled::Done(spare))) => {
+                self.told = false;
                 let writer = &mut shared.engine().writer;
+                // From here on it counts as a spare.
+                shared.seen.filling_bytes.store(0, Ordering::Relaxed);
                 writer.give_spare(spare);
                 shared.publish(writer);
                 self.spare_wanted = false;
@@ -128,8 +134,12 @@ impl Ahead {
 
     fn failed(&mut self, e: &std::io::Error) -> bool {
         self.not_before = self.now() + MAINTENANCE_EVERY;
-        if !is_full(e) {
-            tracing::debug!(cause = %e, "no spare segment could be made");
+        if !is_full(e) && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                cause = %e,
+                "the next segment's file cannot be made ahead; it is tried again, and made when it \
+                 is needed; check the disk"
+            );
         }
         false
     }

@@ -55,8 +55,21 @@ impl Head {
     /// Reads the note, if there is a good one.
     #[must_use]
     pub fn read(env: &Env) -> Option<Self> {
-        let bytes = read_file(env.disk.as_ref(), &env.wal_path(HEAD_NAME), 4096).ok()?;
-        Self::decode(&bytes)
+        let path = env.wal_path(HEAD_NAME);
+        match read_file(env.disk.as_ref(), &path, 4096) {
+            Ok(bytes) => Self::decode(&bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => {
+                let file = path.display().to_string();
+                tracing::warn!(
+                    file,
+                    cause = %e,
+                    "the note of the newest segment cannot be read: were that one missing, nothing \
+                     would tell; check the disk"
+                );
+                None
+            }
+        }
     }
 
     /// Writes the note, durably. A full disk may refuse to make its file: then there is none.

@@ -332,8 +332,18 @@ impl Recovery {
             return Ok(());
         }
         let all = self.judged.iter().chain(self.last.iter().map(|(judged, _)| judged));
-        let (mut count, mut first) = (0, None);
+        let (mut count, mut first) = (self.survey.missing.len(), None);
+        if let Some((from, to)) = self.survey.missing.first() {
+            first = Some(format!("LSNs {from} to {to} are missing"));
+        }
         for judged in all {
+            let rest = self.rest_of(judged);
+            let name = judged.facts.name.file_name();
+            let rest = rest.map_err(|e| Error::io("read", self.env.wal_path(&name), &e))?;
+            count += usize::from(rest.is_some());
+            if let (None, Some(rest)) = (&first, rest) {
+                first = Some(format!("{name} has bytes behind its end, at byte {}", rest.offset));
+            }
             count += judged.judgement.damaged.len() + judged.facts.unreadable.len();
             if let (None, Some(loss)) = (&first, judged.judgement.damaged.first()) {
                 let file = judged.facts.name.file_name();
@@ -350,6 +360,9 @@ impl Recovery {
         for loss in &judged.judgement.damaged {
             let incident = damage_incident(&self.env, &judged.facts, loss, None);
             self.note(incident);
+        }
+        if let Ok(Some(rest)) = self.rest_of(judged) {
+            self.note(damage_incident(&self.env, &judged.facts, &rest, None));
         }
         for (copy, offset) in HEADER_OFFSETS.into_iter().enumerate() {
             if judged.surveyed.header.bad[copy] {

@@ -11,7 +11,7 @@ use super::incidents::missing_incident;
 use super::{Judged, Recovery, apply_all, place_of};
 use crate::disk::{Open, read_exact_at, write_all_at};
 use crate::storage::wal::contents::{Contents, Fact};
-use crate::storage::wal::env::{Env, remove_if_there};
+use crate::storage::wal::env::{Env, is_full, remove_if_there};
 use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
@@ -140,7 +140,7 @@ impl Recovery {
         self.repair_header(&judged.surveyed)?;
         let mut rewrite = needs_rewrite(judged) || judged.judgement.unsealed;
         let sealed_end = judged.facts.sealed_end;
-        if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
+        if !keep {
             keep = self.quarantine_rest(judged)?;
         }
         if judged.facts.footer.is_some() && judged.facts.file_bytes > sealed_end && !keep {
@@ -293,7 +293,14 @@ impl Recovery {
                 self.write_again(&last.surveyed, from, to)?;
             }
         }
-        let writer = self.new_segment(identity, &new)?;
+        let writer = match self.new_segment(identity, &new) {
+            // Its unused end is all the room that is left.
+            Err(e) if is_full(&e) => {
+                self.give_unused_end_back(&last)?;
+                self.new_segment(identity, &new)?
+            }
+            made => made?,
+        };
         let moved_to = writer.active_number();
         let mut at = FRAMES_START;
         apply_all(memory, contents, |fact| {
@@ -328,6 +335,26 @@ impl Recovery {
         let needs_rewrite = needs_rewrite(&last);
         self.register(&last, needs_rewrite, keep);
         Ok(writer)
+    }
+
+    /// Cuts the zeros off that a file ends in.
+    fn give_unused_end_back(&self, judged: &Judged) -> io::Result<()> {
+        const STEP_BYTES: u64 = 1 << 20;
+        let file =
+            self.env.disk.open(&self.env.wal_path(&judged.facts.name.file_name()), Open::Write)?;
+        let mut end = judged.facts.file_bytes;
+        while end > FRAMES_START {
+            let from = end.saturating_sub(STEP_BYTES).max(FRAMES_START);
+            let mut bytes = vec![0; usize::try_from(end - from).unwrap_or(usize::MAX)];
+            read_exact_at(file.as_ref(), &mut bytes, from)?;
+            if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+                end = from + last as u64 + 1;
+                break;
+            }
+            end = from;
+        }
+        file.set_len(end)?;
+        file.sync()
     }
 
     /// The quarantine cannot be written, and a new segment of the same first LSN would replace

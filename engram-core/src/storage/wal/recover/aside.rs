@@ -100,14 +100,21 @@ impl Recovery {
     /// Behind a footer stand zeros, or what a cut left. Anything else was written to the wrong
     /// place, or the footer was: it is kept. Says whether it must stay in place.
     pub(super) fn quarantine_rest(&mut self, judged: &Judged) -> io::Result<bool> {
+        let rest = self.rest_of(judged)?;
+        Ok(rest.is_some_and(|rest| self.quarantine_loss(judged, &rest)))
+    }
+
+    /// What stands behind a footer and belongs nowhere.
+    pub(super) fn rest_of(&self, judged: &Judged) -> io::Result<Option<Loss>> {
         let (from, end) = (judged.facts.sealed_end, judged.facts.file_bytes);
-        if matches!(judged.surveyed.position, Position::Followed { cut: Some(_), .. }) {
-            return Ok(false);
+        let is_cut = matches!(judged.surveyed.position, Position::Followed { cut: Some(_), .. });
+        if judged.facts.footer.is_none() || is_cut || end <= from {
+            return Ok(None);
         }
         let mut rest = vec![0; usize::try_from(end - from).unwrap_or(usize::MAX)];
         read_up_to(judged.surveyed.file(&self.env)?.as_ref(), &mut rest, from)?;
-        let Some(last) = rest.iter().rposition(|&byte| byte != 0) else { return Ok(false) };
-        Ok(self.quarantine_loss(judged, &Loss::of(from, last as u64 + 1)))
+        let last = rest.iter().rposition(|&byte| byte != 0);
+        Ok(last.map(|last| Loss::of(from, last as u64 + 1)))
     }
 
     /// Copies a tail to the quarantine. Says whether it must stay in place.

@@ -48,7 +48,10 @@ demo: need-rust ## remember, kill, damage, restart: nothing readable lost, in on
 	$(CARGO) build --release --locked -p engram-cli
 	"$(TARGET)/release/engram" demo
 
+# What tests could not run for want of a tool or a right is said at the end.
+test: export ENGRAM_SKIPPED = $(abspath $(TARGET))/skipped-tests
 test: need-rust ## all tests, doc tests included
+	@mkdir -p "$(TARGET)" && rm -f "$(ENGRAM_SKIPPED)"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run"; \
 		$(CARGO) nextest run $(PRODUCT) --locked --no-tests=pass; \
@@ -60,6 +63,7 @@ test: need-rust ## all tests, doc tests included
 	fi
 	$(CARGO) test --workspace --locked --doc
 	$(RACE_TESTS)
+	@if [ -e "$(ENGRAM_SKIPPED)" ]; then sort -u "$(ENGRAM_SKIPPED)"; fi
 
 race: need-rust ## threads of the engine interleaved at random, each law for SECONDS=60
 	ENGRAM_RACE_SECONDS=$(or $(SECONDS),60) $(RACE_TESTS) -- --nocapture

@@ -66,8 +66,11 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print a manual page
+    Man {
+        /// The command that it is of, such as: wal verify [else the whole program's]
+        command: Vec<String>,
+    },
 }
 
 /// How logs are written.
@@ -135,7 +138,7 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "MODE", default_value = "salvage", value_parser = recovery_parser())]
     pub(crate) recovery: RecoveryMode,
     /// Go on over a missing or unreadable range of LSNs
-    #[arg(long, value_name = "FIRST-LAST", value_parser = values::lsn_range)]
+    #[arg(long, value_name = "FIRST-LAST", value_delimiter = ',', value_parser = values::lsn_range)]
     pub(crate) accept_loss: Vec<(u64, u64)>,
     /// Largest segment of the log, 1MiB to 1GiB
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::segment_bytes)]

@@ -175,12 +175,12 @@ pub(crate) fn forget(args: &ForgetArgs) -> Outcome {
     }
     let id = args.id.as_deref().unwrap_or_default();
     let path = episode_path(&args.target.space, id, "");
-    let answer = client.send(Method::Delete, &path, &[], &[])?.success()?;
-    match (json, answer.body.is_empty()) {
-        (true, false) => print_body(&answer.body),
-        (true, true) => Ok(()),
-        (false, _) => out::line(&format!("forgot {} in {}", clean(id), clean(&args.target.space))),
+    client.send(Method::Delete, &path, &[], &[])?.success()?;
+    if json {
+        // The server has nothing to add to what was asked of it.
+        return out::json(&serde_json::json!({ "id": id, "space": args.target.space }));
     }
+    out::line(&format!("forgot {} in {}", clean(id), clean(&args.target.space)))
 }
 
 /// How many episodes a whole space had.

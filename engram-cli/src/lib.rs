@@ -61,12 +61,25 @@ fn run(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut settings::command(), "engram", &mut text);
             out::bytes(&text)
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(settings::command())
-                .render(&mut text)
-                .map_err(|e| Failure::failed(format!("cannot write the manual page: {e}")))?;
-            out::bytes(&text)
-        }
+        Command::Man { command } => man(&command),
     }
+}
+
+/// The manual page of a command: `start`, `wal verify`.
+fn man(path: &[String]) -> Outcome {
+    let mut command = settings::command();
+    // Names of the commands below become `engram-wal-verify`, as pages are named.
+    command.build();
+    for name in path {
+        let names: Vec<_> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        command = command.find_subcommand(name).cloned().ok_or_else(|| {
+            let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+            Failure::usage(format!("there is no command {name:?} here; there are: {known}"))
+        })?;
+    }
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command)
+        .render(&mut text)
+        .map_err(|e| Failure::failed(format!("cannot write the manual page: {e}")))?;
+    out::bytes(&text)
 }

@@ -6,11 +6,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use engram_core::embedder::Embedder;
 use engram_core::metrics::{Metrics, schema};
-use engram_core::{Durability, Options, Store};
+use engram_core::{Options, Store};
 use engram_server::{Config, MetricsExporter, Opening, Server};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -89,19 +88,8 @@ fn opening(
         notify(&[NotifyState::Ready]);
         Ok(store)
     };
-    let durability = durability_in_words(args.durability);
+    let durability = args.durability.to_string();
     (exporter, Opening { open: Box::new(open), progress, durability })
-}
-
-fn durability_in_words(durability: Durability) -> String {
-    match durability {
-        Durability::Always => "always".into(),
-        Durability::Interval(time) => {
-            let time = Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-            format!("interval={time:?}")
-        }
-        Durability::Never => "never".into(),
-    }
 }
 
 fn cannot_listen(listen: &str, error: &io::Error) -> Failure {

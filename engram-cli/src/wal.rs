@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use engram_core::storage::wal::report::CompactionStats;
 use engram_core::{Error, Store};
 
-use crate::args::{DataArgs, WalCommand, WalServerArgs};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::{DataArgs, LogFormat, WalCommand, WalServerArgs};
 use crate::client::{Client, Method};
 use crate::engine::visit_options;
 use crate::episodes::print_body;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, note};
 use crate::overview::{seconds, size};
-use crate::{out, settings};
+use crate::{logging, out, settings};
 
 /// `engram wal …`.
 pub(crate) fn wal(command: WalCommand) -> Outcome {
@@ -44,6 +46,11 @@ fn existing(args: &DataArgs) -> Outcome<PathBuf> {
 
 /// Opens the store for one task, and closes it well.
 fn with_store<T>(dir: &Path, task: impl FnOnce(&Store) -> engram_core::Result<T>) -> Outcome<T> {
+    if !look::has_log(dir)? {
+        return Err(look::no_memory(dir));
+    }
+    // It recovers: damage that it finds is said now, for it is said once.
+    logging::init(LogFormat::Text, LevelFilter::WARN);
     let store = Store::open(dir, visit_options()).map_err(|error| match error {
         Error::Locked { .. } => Failure::failed(format!(
             "{} is in use by a running server; ask it with --server URL, or stop it first",
@@ -51,6 +58,10 @@ fn with_store<T>(dir: &Path, task: impl FnOnce(&Store) -> engram_core::Result<T>
         )),
         error => error.into(),
     })?;
+    if let Some(legacy) = &store.recovery_report().legacy {
+        let taken = out::count(legacy.files, "file", "files");
+        note(&format!("took over {taken} of v0.1.0; they are in the quarantine until purged"));
+    }
     let done = task(&store);
     store.close()?;
     Ok(done?)

@@ -142,7 +142,12 @@ fn killed_while_it_saves_its_indexes_a_server_recalls_the_same() {
     let sample = chat::sample();
     let mut server = begun(dir.path(), &data, &sample);
     let (mut halves, mut ended) = (0, 0);
-    for round in 1..=times("ENGRAM_INDEX_KILLS", 3) {
+    let rounds = times("ENGRAM_INDEX_KILLS", 3);
+    for round in 1.. {
+        // Some come too late.
+        if round > rounds && (halves > 0 || round > rounds + 20) {
+            break;
+        }
         for space in SPACES {
             let some = (0..40).map(|_| episode(&sample, space, rng.index(EPISODES), round));
             let some: Vec<Value> = some.collect();
@@ -176,6 +181,7 @@ fn killed_while_it_saves_its_indexes_a_server_recalls_the_same() {
         server = compare(dir.path(), &data, &format!("round {round}"));
     }
     println!("killed with half a file: {halves}, too late: {ended}");
+    assert!(halves > 0, "none was killed with half a file");
     server.stop_cleanly();
     assert_eq!(half_written(&data), Vec::<PathBuf>::new(), "litter");
     assert_eq!(files::below(&data.join("index")).len(), SPACES.len());

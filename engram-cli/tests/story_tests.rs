@@ -288,26 +288,32 @@ fn what_is_exported_can_be_imported_and_exported_the_same() {
     assert!(sorted(&exported) == sorted(&again), "the second export differs");
 }
 
+/// The frames that a server leaves which is killed when a batch of a hundred was acknowledged.
+fn killed_after_a_batch(dir: &Path, data: &Path) -> Vec<Value> {
+    let server = Live::start(dir, data, &[]);
+    let batch: Vec<Value> =
+        (0..100).map(|n| json!({"id": format!("b{n:03}"), "what": "x".repeat(200)})).collect();
+    let batch = Value::from(batch).to_string();
+    let path = "/v1/spaces/default/episodes/batch";
+    assert_eq!(server.http().must("POST", path, batch.as_bytes()).status, 200);
+    server.kill();
+    let frames = said(dir, &["wal", "dump", "--json", "--data", "data"]);
+    frames.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[test]
 fn what_left_the_log_can_be_listed_shown_restored_and_purged() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let server = Live::start(dir.path(), &data, &[]);
-    let mut http = server.http();
-    let batch: Vec<Value> =
-        (0..100).map(|n| json!({"id": format!("b{n:03}"), "what": "x".repeat(200)})).collect();
-    let reply = http.must(
-        "POST",
-        "/v1/spaces/default/episodes/batch",
-        Value::from(batch).to_string().as_bytes(),
-    );
-    assert_eq!(reply.status, 200);
-    // At once, before an idle mark says that the batch is on disk.
-    server.kill();
-    let frames = said(dir.path(), &["wal", "dump", "--json", "--data", "data"]);
-    let frames: Vec<Value> =
-        frames.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(frames.iter().all(|frame| frame["lsn"].as_u64() <= Some(100)), "killed too late");
+    // Killed at once, before an idle mark says that the batch is on disk.
+    let begun = |turn: usize| {
+        if turn > 0 {
+            fs::remove_dir_all(&data).unwrap();
+        }
+        let frames = killed_after_a_batch(dir.path(), &data);
+        frames.iter().all(|frame| frame["lsn"].as_u64() <= Some(100)).then_some(frames)
+    };
+    let frames = (0..20).find_map(begun).expect("always killed too late");
     let tenth = frames.iter().find(|frame| frame["id"] == "b010").unwrap();
     let path = data.join("wal").join(tenth["file"].as_str().unwrap());
     let mut bytes = fs::read(&path).unwrap();
@@ -345,6 +351,28 @@ fn what_left_the_log_can_be_listed_shown_restored_and_purged() {
     assert_eq!(server.http().get("/v1/wal/incidents"), incidents, "incidents outlive a purge");
 }
 
+/// It was said once, to nobody.
+#[test]
+fn damage_that_a_visit_finds_is_said_to_who_visits() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Live::start(dir.path(), &data, &[]);
+    for id in ["a", "b"] {
+        let body = json!({"id": id, "what": "x".repeat(300)}).to_string();
+        server.http().must("POST", "/v1/spaces/default/episodes", body.as_bytes());
+    }
+    server.stop_cleanly();
+    let segment = data.join("wal/00000000000000000001.seg");
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[8192 + 100] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let output = run(dir.path(), &["wal", "compact", "--data", "data"]);
+    assert!(output.status.success());
+    assert!(stderr(&output).contains("1 record was lost (LSN 1)"), "{}", stderr(&output));
+    let again = run(dir.path(), &["wal", "compact", "--data", "data"]);
+    assert_eq!(stderr(&again), "");
+}
+
 #[test]
 fn compaction_can_be_asked_for_with_and_without_a_server() {
     let dir = tempfile::tempdir().unwrap();
@@ -360,9 +388,10 @@ fn compaction_can_be_asked_for_with_and_without_a_server() {
     };
     overwrite(&mut http);
     let told = said(dir.path(), &["wal", "compact", "--server", &server.url]);
-    // An idle mark goes, too, if there was the time for one.
-    let dropped = [" 180 dropped", " 181 dropped", " 182 dropped"];
-    assert!(told.starts_with("compacted ") && dropped.iter().any(|n| told.contains(n)), "{told}");
+    // Idle marks go, too, if there was the time for any.
+    let dropped = told.split_once(" dropped").and_then(|(text, _)| text.rsplit(' ').next());
+    let dropped: u64 = dropped.unwrap().parse().unwrap();
+    assert!(told.starts_with("compacted ") && (180..200).contains(&dropped), "{told}");
     overwrite(&mut http);
     server.stop_cleanly();
     let told = said(dir.path(), &["wal", "compact", "--json", "--data", "data"]);

@@ -229,11 +229,11 @@ fn whatever_file_cannot_be_opened_or_cut_nothing_acknowledged_is_lost() {
     sweep(&faults, &[1, 2, 4]);
 }
 
-/// Starts a server of which a system call fails. `None` where it ended by itself, with the code and
-/// the words of a refusal.
-fn start_under(dir: &Path, data: &Path, calls: &str, fault: &str) -> Option<Live> {
+/// Starts a server of which a system call fails, as `trace` tells. `None` where it ended by itself, with
+/// the code and the words of a refusal.
+fn start_under(dir: &Path, data: &Path, calls: &str, fault: &str, trace: &Path) -> Option<Live> {
     let mut command = Command::new("strace");
-    command.args(["-D", "-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    command.args(["-D", "-f", "-e", &format!("trace={calls}"), "-o"]).arg(trace);
     command.args(["-e", &format!("inject={calls}:{fault}")]);
     let plain = support::plain(dir);
     command.arg(plain.get_program()).current_dir(dir).stdin(Stdio::null());
@@ -269,6 +269,7 @@ fn a_start_that_fails_at_any_call_says_so_and_the_next_one_has_it_all() {
     ];
     let (mut refusals, mut answers) = (0, 0);
     for (calls, error) in faults {
+        let mut injected = 0;
         for when in moments(&[1, 2]) {
             // A log of some segments that was killed: the start has to cut, seal and sweep.
             let server = Live::start(dir.path(), &data, &SMALL_SEGMENTS);
@@ -288,7 +289,8 @@ fn a_start_that_fails_at_any_call_says_so_and_the_next_one_has_it_all() {
             } else {
                 when
             };
-            match start_under(dir.path(), &data, calls, &format!("{error}:when={at}")) {
+            let trace = dir.path().join("trace");
+            match start_under(dir.path(), &data, calls, &format!("{error}:when={at}"), &trace) {
                 None => refusals += 1,
                 Some(server) => {
                     answers += 1;
@@ -297,8 +299,11 @@ fn a_start_that_fails_at_any_call_says_so_and_the_next_one_has_it_all() {
                     }
                 }
             }
+            let traced = fs::read_to_string(&trace).unwrap();
+            injected += traced.matches("(INJECTED)").count();
             turn += 1;
         }
+        assert!(injected > 0, "{calls}:{error} came to no call");
     }
     assert!(refusals > 0 && answers > 0, "{refusals} ended, {answers} served");
     for _ in 0..2 {

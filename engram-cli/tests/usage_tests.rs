@@ -42,6 +42,12 @@ fn help_and_version_exit_0() {
     for args in [&["--help"][..], &["--version"], &["start", "-h"], &["man"]] {
         engram(dir.path()).args(args).assert().success();
     }
+    let page = engram(dir.path()).args(["man", "wal", "verify"]).output().unwrap();
+    assert!(stdout(&page).contains("engram\\-wal\\-verify"), "{}", stdout(&page));
+    assert!(stdout(&page).contains("\\-\\-json"));
+    let none = engram(dir.path()).args(["man", "wal", "nothing"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(stderr(&none).contains("verify"), "{}", stderr(&none));
     engram(dir.path()).args(["completions", "bash"]).assert().success();
 }
 
@@ -72,7 +78,9 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         command.arg("spaces");
         command
     };
-    assert!(asked(&mut spaces()).contains(":7432"), "the default");
+    // Somebody may listen there.
+    let help = engram(dir.path()).args(["spaces", "--help"]).output().unwrap();
+    assert!(stdout(&help).contains("[default: http://127.0.0.1:7432]"), "{}", stdout(&help));
     fs::write(dir.path().join("engram.toml"), "server = \"http://127.0.0.1:2\"").unwrap();
     assert!(asked(&mut spaces()).contains("127.0.0.1:2;"), "the file");
     let variable = ("ENGRAM_SERVER", "http://127.0.0.1:3");
@@ -115,6 +123,18 @@ fn a_bad_setting_is_named_with_file_key_and_bound() {
     let output = engram(dir.path()).args(["spaces", "--config", "none.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("none.toml"));
+}
+
+#[test]
+fn a_wrong_path_becomes_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    for args in [&["wal", "compact"][..], &["wal", "quarantine", "restore", "x"]] {
+        let output = engram(dir.path()).args(args).args(["--data", "empty"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(stderr(&output).contains("holds no memory"), "{args:?}: {}", stderr(&output));
+    }
+    assert_eq!(fs::read_dir(dir.path().join("empty")).unwrap().count(), 0);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The only threads: one steps the writer, one makes spares and steps the compactor.
+//! The only threads: one steps the writer, one makes spares and steps the compactor, one feeds the indexes,
+//! and one asks an embedder on the network, if there is any.
 //!
 //! A caller that blocks on its change and finds the writer idle steps it itself: a lonely
 //! writer then pays no hand-over between threads. Everything that decides anything is a step
@@ -358,10 +359,14 @@ impl Shared {
             if queue.closing {
                 return Err(Error::Closed);
             }
-            let bound = self.options.queue_max;
-            let over = queue.changes + count > bound || queue.bytes + bytes > QUEUE_BYTES_MAX;
-            if over && queue.changes > 0 {
-                let e = Error::Busy { queued: queue.changes, bound };
+            let (changes_max, bytes_max) = (self.options.queue_max, QUEUE_BYTES_MAX);
+            let over = if queue.changes + count > changes_max {
+                Some((queue.changes, changes_max, "changes"))
+            } else {
+                (queue.bytes + bytes > bytes_max).then_some((queue.bytes, bytes_max, "bytes"))
+            };
+            if let Some((queued, bound, unit)) = over.filter(|_| queue.changes > 0) {
+                let e = Error::Busy { queued, bound, unit };
                 drop(queue);
                 self.env.metrics.write_refused(&e);
                 return Err(e);

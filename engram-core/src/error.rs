@@ -147,12 +147,14 @@ pub enum Error {
         found: String,
     },
     /// The writer's queue is full.
-    #[error("busy: {queued} changes wait for the log (the bound is {bound}); try again soon")]
+    #[error("busy: {queued} {unit} wait for the log (the bound is {bound}); try again soon")]
     Busy {
-        /// Changes that wait.
+        /// What waits.
         queued: usize,
         /// The bound of the queue.
         bound: usize,
+        /// What is counted: `changes`, or `bytes` of them.
+        unit: &'static str,
     },
     /// The disk is full.
     #[error(

@@ -235,6 +235,12 @@ impl Store {
         }
     }
 
+    /// Bytes in the quarantine now, which another process may purge; its gauge shows them from now on.
+    #[must_use]
+    pub fn quarantine_bytes(&self) -> u64 {
+        self.inner.driver.shared.quarantine.bytes()
+    }
+
     /// The log at this moment.
     #[must_use]
     pub fn wal(&self) -> WalStatus {
@@ -244,7 +250,7 @@ impl Store {
             let usages: Vec<_> = segments.iter().map(|s| directory.usage(s.number)).collect();
             (usages, directory.total_usage())
         });
-        let quarantine_bytes = shared.quarantine.bytes();
+        let quarantine_bytes = self.quarantine_bytes();
         WalStatus {
             state: self.state(),
             durability: shared.options.durability.to_string(),

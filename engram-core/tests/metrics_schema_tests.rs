@@ -242,7 +242,7 @@ fn helpers_count_where_their_names_say() {
         metrics.incident(kind);
     }
     metrics.incident(IncidentKind::Legacy);
-    metrics.write_refused(&Error::Busy { queued: 1, bound: 1 });
+    metrics.write_refused(&Error::Busy { queued: 1, bound: 1, unit: "changes" });
     metrics.write_refused(&Error::Poisoned { cause: "test".into() });
     metrics.write_refused(&Error::NoSpace { space: "s".into() });
     metrics.recalled(Duration::from_micros(700));

@@ -9,6 +9,7 @@ mod text;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use engram_core::metrics::schema;
 use metrics::{Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -137,18 +138,13 @@ fn write_spaces(out: &mut String, spaces: &[SpaceFigures]) {
     if spaces.is_empty() {
         return;
     }
-    let families: [(&str, &str, Figure); 3] = [
-        ("engram_space_episodes", "Episodes in each space.", |space| space.episodes),
-        ("engram_space_index_bytes", "Memory that each space's index takes, about.", |space| {
-            space.index_bytes
-        }),
-        (
-            "engram_space_unembedded_episodes",
-            "Episodes without a vector, by space, where texts are embedded.",
-            |space| space.unembedded,
-        ),
+    let families: [(&str, Figure); 3] = [
+        (schema::SPACE_EPISODES, |space| space.episodes),
+        (schema::SPACE_INDEX_BYTES, |space| space.index_bytes),
+        (schema::SPACE_UNEMBEDDED_EPISODES, |space| space.unembedded),
     ];
-    for (family, help, figure) in families {
+    for (family, figure) in families {
+        let help = schema::ALL.iter().find(|it| it.name == family).map_or("", |it| it.help);
         // Writing to a string cannot fail.
         let _written = writeln!(out, "# HELP {family} {help}\n# TYPE {family} gauge");
         for space in spaces {

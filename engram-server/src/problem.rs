@@ -217,11 +217,9 @@ impl From<Error> for Problem {
                 of(Kind::KeyCollision).field("id", "an id whose key is free".into(), id)
             }
             Error::Precondition { .. } => of(Kind::Precondition),
-            Error::Busy { queued, bound } => of(Kind::Busy).field(
-                "queue",
-                format!("{bound} changes"),
-                format!("{queued} changes"),
-            ),
+            Error::Busy { queued, bound, unit } => {
+                of(Kind::Busy).field("queue", format!("{bound} {unit}"), format!("{queued} {unit}"))
+            }
             Error::DiskFull { available, needed, .. } => of(Kind::DiskFull).field(
                 "disk",
                 format!("{needed} bytes needed"),
@@ -326,7 +324,7 @@ mod tests {
         check(Error::KeyCollision { id }, 409, "key-collision", Some("id"));
         let precondition = Error::Precondition { wanted: "a".into(), found: "b".into() };
         check(precondition, 412, "precondition", None);
-        check(Error::Busy { queued: 1, bound: 1 }, 429, "busy", Some("queue"));
+        check(Error::Busy { queued: 1, bound: 1, unit: "changes" }, 429, "busy", Some("queue"));
         let full = Error::DiskFull { available: 1, needed: 2, dir: path.clone() };
         check(full, 507, "disk-full", Some("disk"));
         check(Error::Poisoned { cause: cause.clone() }, 503, "poisoned", None);

@@ -1,7 +1,6 @@
 //! What each request is answered with, and what goes around every answer.
 //!
-//! Other issues add theirs here: MCP, `OpenAPI` and authentication have no route yet, and get the
-//! 404 of every unknown path.
+//! MCP, `OpenAPI` and authentication are not built yet: their paths get the 404 of every unknown one.
 
 mod batch;
 mod episodes;

@@ -139,6 +139,13 @@ impl World {
         Ok(())
     }
 
+    /// The counters of recovery as they are.
+    pub(crate) fn recovery_counters(&self) -> [u64; 4] {
+        let count = |name| self.figures.count(name).unwrap_or_default();
+        let [damaged, undecodable, tail] = FAILED.map(|(name, _)| count(name));
+        [count(RECOVERED), damaged, undecodable, tail]
+    }
+
     /// Reports and metrics equal the ground truth.
     fn check_report(
         &mut self,

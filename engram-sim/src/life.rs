@@ -115,6 +115,8 @@ impl World {
             let opened = Store::open(DIR, with);
             if self.disk.is_dead() {
                 drop(opened);
+                // What a dead process counted it told nobody.
+                self.counters = self.recovery_counters();
                 self.tally.crashes += 1;
                 self.tally.crashes_in_recovery += 1;
                 let end = self.end_after_crash(dice);

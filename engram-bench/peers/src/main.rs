@@ -38,6 +38,7 @@ mod soak;
 mod space;
 #[path = "../../src/stats.rs"]
 mod stats;
+mod sustained;
 mod wire;
 
 use results::Results;
@@ -52,7 +53,7 @@ type Run = fn(&Plan) -> Outcome<Results>;
 type Part = (&'static str, bool, Run);
 
 /// The parts, in the order of the table.
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("appends-3500", true, |plan| appends::run(plan, 3500)),
     ("appends-128", false, |plan| appends::run(plan, 128)),
     ("appends-1024", false, |plan| appends::run(plan, 1024)),
@@ -61,6 +62,7 @@ const PARTS: [Part; 11] = [
     ("mixed", false, mixed::run),
     ("network", true, network::run),
     ("open-loop", true, open_loop::run),
+    ("sustained", false, sustained::run),
     ("recovery", true, recovery::run),
     ("space", true, space::run),
     ("soak", false, soak::run),

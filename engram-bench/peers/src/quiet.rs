@@ -30,12 +30,28 @@ pub(crate) fn wait(process: &str) -> Outcome<f64> {
     }
 }
 
-/// What a process has done so far: ticks of processor time, and bytes that it wrote.
+/// What a process and its children have done so far: ticks of processor time, and bytes that they wrote.
 fn work(process: &str) -> Outcome<(u64, u64)> {
+    let (mut ticks_of_all, mut written_by_all) = (ticks(process)?, written(process)?);
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{}/children", id(process)));
+    for child in children.unwrap_or_default().split_whitespace() {
+        // One that has ended meanwhile does nothing more.
+        if let (Ok(ticks), Ok(written)) = (ticks(child), written(child)) {
+            ticks_of_all += ticks;
+            written_by_all += written;
+        }
+    }
+    Ok((ticks_of_all, written_by_all))
+}
+
+fn id(process: &str) -> String {
+    if process == "self" { std::process::id().to_string() } else { process.to_owned() }
+}
+
+fn written(process: &str) -> Outcome<u64> {
     let io = std::fs::read_to_string(format!("/proc/{process}/io"))?;
     let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    let written = written.ok_or("no write_bytes in /proc/*/io")?.trim().parse()?;
-    Ok((ticks(process)?, written))
+    Ok(written.ok_or("no write_bytes in /proc/*/io")?.trim().parse()?)
 }
 
 /// Processor time that a process took so far, in ticks of 10 ms (Linux's `USER_HZ`).

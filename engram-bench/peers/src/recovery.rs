@@ -288,14 +288,15 @@ fn tell_parent(begin: Instant) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads every file of the log in pieces of a mebibyte, on as many threads as there are cores.
+/// Reads every segment of the log in pieces of a mebibyte, on as many threads as there are cores. What
+/// was made ahead (the spare, the ballast) no recovery reads.
 fn read_and_checksum(dir: &Path) -> Outcome<u64> {
     const PIECE_BYTES: u64 = 1 << 20;
     let files: Vec<PathBuf> = std::fs::read_dir(dir.join("wal"))?
         .map(|entry| Ok(entry?.path()))
         .collect::<Outcome<_>>()?;
     let mut pieces = Vec::new();
-    for path in files {
+    for path in files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "seg")) {
         let length = path.metadata()?.len();
         let file = std::sync::Arc::new(File::open(path)?);
         let starts = (0..length).step_by(usize::try_from(PIECE_BYTES)?);

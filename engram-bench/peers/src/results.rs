@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::matrix::{Matrix, Point};
+use crate::matrix::{Matrix, Point, Series};
 use crate::plot::Chart;
 use crate::report::{Report, short};
 use crate::stats::{Spread, float};
@@ -51,7 +51,12 @@ impl Results {
             for record_bytes in sizes(matrix) {
                 let name = record::name(record_bytes);
                 let _infallible = writeln!(text, "\n{part}, {name}: records a second, medians\n");
-                text.push_str(&table(matrix, record_bytes));
+                text.push_str(&table(matrix, record_bytes, |series| &series.rates));
+                if has_debts(matrix, record_bytes) {
+                    let _infallible =
+                        writeln!(text, "\n{part}, {name}: seconds of work after a turn, medians\n");
+                    text.push_str(&table(matrix, record_bytes, |series| &series.debts));
+                }
             }
         }
         text
@@ -155,8 +160,19 @@ fn lines(matrix: &Matrix, record_bytes: usize) -> Vec<(String, Vec<(f64, f64)>)>
     matrix.engines().iter().map(line).collect()
 }
 
-/// Records per second of one size: an engine a line, a number of writers a column.
-pub(crate) fn table(matrix: &Matrix, record_bytes: usize) -> String {
+/// Whether somebody worked on for a good while when its turn was over.
+fn has_debts(matrix: &Matrix, record_bytes: usize) -> bool {
+    const SECONDS: f64 = 0.2;
+    let points = matrix.points().filter(|point| point.record_bytes == record_bytes);
+    let mut debts = points.flat_map(|point| {
+        let series = |engine: &String| Spread::of(&matrix.series(point, engine)?.debts);
+        matrix.engines().iter().filter_map(series)
+    });
+    debts.any(|debt| debt.median >= SECONDS)
+}
+
+/// A figure of one size: an engine a line, a number of writers a column.
+fn table(matrix: &Matrix, record_bytes: usize, of: impl Fn(&Series) -> &[f64]) -> String {
     let points: Vec<&Point> =
         matrix.points().filter(|point| point.record_bytes == record_bytes).collect();
     let mut text = String::from("| |");
@@ -170,7 +186,7 @@ pub(crate) fn table(matrix: &Matrix, record_bytes: usize) -> String {
         let _infallible = write!(text, "| {engine} |");
         for point in &points {
             let series = matrix.series(point, engine);
-            let median = series.and_then(|series| Spread::of(&series.rates));
+            let median = series.and_then(|series| Spread::of(of(series)));
             let median = median.map_or_else(String::new, |spread| short(spread.median));
             let _infallible = write!(text, " {median} |");
         }

@@ -39,13 +39,19 @@ enum Process {
 /// Starts a server on a directory of its own.
 type Start = fn(&Path) -> Outcome<Running>;
 
-/// The servers by name, Engram first: as it starts, and without its embedder.
+/// The servers by name, Engram first: without its embedder, and as it starts.
 const ALL: [(&str, Start); 4] = [
     ("engram-server", |dir| engram("engram-server", dir, &["--embedder", "none"])),
     ("engram-server, embedding", |dir| engram("engram-server, embedding", dir, &[])),
     ("redis", redis),
     ("postgres", postgres),
 ];
+
+/// Their names, in that order.
+pub(crate) const NAMES: [&str; ALL.len()] = {
+    let [(engram, _), (embedding, _), (redis, _), (postgres, _)] = ALL;
+    [engram, embedding, redis, postgres]
+};
 
 /// Starts those that are there; the others are named with the reason.
 pub(crate) fn start_all(dir: &Path, wants: impl Fn(&str) -> bool) -> (Vec<Running>, Vec<String>) {

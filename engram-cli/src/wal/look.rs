@@ -155,14 +155,18 @@ fn look(args: &OfflineArgs) -> Outcome<Inspection> {
     let dir = existing(&args.data)?;
     let seen = inspect::inspect(&engine::disk(), &dir)?;
     if seen.segments.is_empty() && seen.legacy_files.is_empty() && !has_log(&dir)? {
-        // A wrong path must not look like a healthy memory.
-        let message = format!("{} holds no memory; name a data directory", dir.display());
-        return Err(Failure::failed(message));
+        return Err(no_memory(&dir));
     }
     Ok(seen)
 }
 
-fn has_log(dir: &Path) -> Outcome<bool> {
+/// A wrong path must not look like a healthy memory, nor become one.
+pub(super) fn no_memory(dir: &Path) -> Failure {
+    Failure::failed(format!("{} holds no memory; name a data directory", dir.display()))
+}
+
+/// Whether a log is in a directory, or was begun there.
+pub(super) fn has_log(dir: &Path) -> Outcome<bool> {
     let entries = RealDisk
         .list(dir)
         .map_err(|e| Failure::failed(format!("cannot list {}: {e}", dir.display())))?;

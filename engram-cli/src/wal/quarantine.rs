@@ -136,10 +136,9 @@ fn restored_in_words(name: &str, restored: u64, skipped: u64) -> String {
     }
     let mut text = format!("restored {} of {name}", out::count(restored, "record", "records"));
     if skipped > 0 {
-        let their = if skipped == 1 { "its" } else { "their" };
         // Writing to a string cannot fail.
         let _infallible =
-            write!(text, "; {skipped} skipped, for something newer has {their} place");
+            write!(text, "; {skipped} skipped: replaced or forgotten since, or no episodes");
     }
     text
 }
@@ -161,6 +160,8 @@ mod tests {
         assert_eq!(restored_in_words("q", 0, 0), "q holds nothing intact to restore");
         assert_eq!(restored_in_words("q", 1, 0), "restored 1 record of q");
         let told = restored_in_words("q", 0, 2);
-        assert_eq!(told, "restored 0 records of q; 2 skipped, for something newer has their place");
+        let wanted =
+            "restored 0 records of q; 2 skipped: replaced or forgotten since, or no episodes";
+        assert_eq!(told, wanted);
     }
 }

@@ -90,18 +90,13 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = match options.open(path) {
-            // A look at what cannot be written to: the lock of a process that can is seen all the same.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                fs::File::open(path)?
+        // A look at what cannot be written to: the lock of a process that can is seen all the same.
+        let file = options.open(path).or_else(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                fs::File::open(path).map_err(|_| e)
             }
-            opened => opened?,
-        };
+            _ => Err(e),
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(RealLock(file)))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),

@@ -40,19 +40,17 @@ impl Shared {
     /// Takes all that waits. Says whether there was anything.
     pub(super) fn begin_batch(&self, engine: &mut Engine) -> bool {
         let Engine { committer, taken, answered, .. } = engine;
-        let (changes, bytes) = {
+        {
             let mut queue = lock(&self.queue);
             queue.take_back(answered);
             std::mem::swap(&mut queue.groups, taken);
             Metrics::set(&self.env.metrics.queue_depth, 0);
-            (std::mem::take(&mut queue.changes), std::mem::take(&mut queue.bytes))
-        };
+            (queue.changes, queue.bytes) = (0, 0);
+        }
         if taken.is_empty() {
             return false;
         }
         self.last_batch.store(taken.len() as u64, Ordering::Relaxed);
-        Metrics::record(&self.env.metrics.batch_records, changes as u64);
-        Metrics::record(&self.env.metrics.batch_bytes, bytes as u64);
         committer.begin(taken.drain(..));
         true
     }
@@ -60,8 +58,16 @@ impl Shared {
     /// One act of the batch under way. Says whether it is done.
     pub(super) fn step_batch(&self, engine: &mut Engine) -> bool {
         let Engine { writer, committer, .. } = engine;
+        let (lsn, bytes) = (writer.written_lsn(), writer.buffered() as u64);
         let step = AssertUnwindSafe(|| committer.step(writer, &self.memory));
-        match catch_unwind(step) {
+        let stepped = catch_unwind(step);
+        // An act writes once at most: what was in the buffer.
+        let records = writer.written_lsn() - lsn;
+        if records > 0 {
+            Metrics::record(&self.env.metrics.batch_records, records);
+            Metrics::record(&self.env.metrics.batch_bytes, bytes);
+        }
+        match stepped {
             Ok(Step::More) => return false,
             Ok(Step::Done) => {}
             Err(_) => {

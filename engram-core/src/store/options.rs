@@ -28,7 +28,7 @@ pub enum Durability {
 /// Who steps the engine's machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Drive {
-    /// Two threads of the store's own.
+    /// Threads of the store's own: see `ARCHITECTURE.md`.
     #[default]
     Threads,
     /// Its callers: whoever waits for a change makes it, and the rest is done by
@@ -44,16 +44,18 @@ pub struct Options {
     pub durability: Durability,
     /// What recovery does about damage.
     pub recovery: RecoveryMode,
-    /// LSN ranges to go on without, when they are missing or unreadable.
+    /// Ranges of LSNs, first and last, to go on without where they are missing or unreadable.
     pub accept_loss: Vec<(u64, u64)>,
-    /// Largest segment, in bytes.
+    /// Largest segment, in bytes: 1 MiB to 1 GiB, 64 MiB unless chosen; else opening is an
+    /// [`Error::Limit`](crate::Error::Limit).
     pub segment_bytes: u64,
-    /// Most changes that may wait for the writer.
+    /// Most changes that may wait for the writer, 65,536 unless chosen; and 256 MiB of them at most. Beyond
+    /// that a change is an [`Error::Busy`](crate::Error::Busy).
     pub queue_max: usize,
     /// Fastest that compaction may copy, in bytes per second; 0 for no limit. What was asked for is not held
     /// back while nobody writes.
     pub compaction_bytes_per_second_max: u64,
-    /// Longest that forgotten bytes stay in the log.
+    /// Longest that forgotten bytes stay in the log, 24 hours unless chosen.
     pub forget_erase_max: Duration,
     /// Whether compaction runs by itself.
     pub compact_automatically: bool,
@@ -109,6 +111,10 @@ impl std::fmt::Display for Durability {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Always => f.write_str("always"),
+            // Nobody asks for less than a microsecond.
+            Self::Interval(every) if every.as_micros() % 1000 > 0 => {
+                write!(f, "interval={}us", every.as_micros())
+            }
             Self::Interval(every) => write!(f, "interval={}ms", every.as_millis()),
             Self::Never => f.write_str("never"),
         }

@@ -68,7 +68,7 @@ pub(super) async fn forget(
     no_condition(headers)?;
     let store = app.store()?.clone();
     let forgotten = store.forget_space(&names.space)?.await?;
-    let quarantine_bytes = blocking(move || Ok(store.wal().quarantine_bytes)).await?;
+    let quarantine_bytes = blocking(move || Ok(store.quarantine_bytes())).await?;
     json(&Answer {
         space: &names.space,
         episodes: forgotten.episodes,

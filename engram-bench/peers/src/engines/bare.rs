@@ -20,7 +20,7 @@ pub(crate) struct Written {
     /// Another one, for writes past the page cache, which would empty it for this one; `None` where the
     /// file system has none.
     direct: Option<File>,
-    paths: [PathBuf; 2],
+    paths: [PathBuf; 3],
     offset: u64,
     record: Vec<u8>,
     batch: Vec<u8>,
@@ -28,6 +28,9 @@ pub(crate) struct Written {
 
 /// What a direct write consists of.
 const BLOCK_BYTES: u64 = 4096;
+
+/// From so many bytes a sync Engram reserves the room of its next segment instead of writing zeros.
+const RESERVED_FROM_BYTES: u64 = 64 << 10;
 
 /// Zeros that are written ahead at once.
 const AHEAD_BYTES: u64 = 256 << 10;
@@ -39,11 +42,10 @@ impl Written {
     /// Writes the whole file and syncs it.
     pub(crate) fn prepare(dir: &Path, record: &str) -> Outcome<Self> {
         std::fs::create_dir_all(dir)?;
-        let paths = ["written", "written-direct"].map(|name| dir.join(name));
+        let paths = ["written", "written-direct", "reserved"].map(|name| dir.join(name));
         let [file, other] = [prepared(&paths[0])?, prepared(&paths[1])?];
         drop(other);
-        let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
-        let direct = OpenOptions::new().write(true).custom_flags(flags).open(&paths[1]).ok();
+        let direct = open_direct(&paths[1]).ok();
         Ok(Self { file, direct, paths, offset: 0, record: record.into(), batch: Vec::new() })
     }
 
@@ -109,7 +111,8 @@ impl Written {
 
     /// [`Written::slice`] past the page cache: whole blocks, the one in which the last batch ended once
     /// more. `None` where that cannot be. Where the file `grows`, as many zeros are written ahead as
-    /// records are, in large pieces: what a log has to do that cannot write over what is there.
+    /// records are, in large pieces: what a log has to do that cannot write over what is there. Engram
+    /// does so up to 64 KiB a sync, and reserves the room of larger ones; so the same holds here.
     pub(crate) fn slice_direct(
         &mut self,
         batch: usize,
@@ -118,42 +121,83 @@ impl Written {
         latencies: &mut Vec<f64>,
     ) -> Outcome<Option<f64>> {
         let Some(direct) = &self.direct else { return Ok(None) };
-        let zeros = vec![0; usize::try_from(AHEAD_BYTES + BLOCK_BYTES)?];
-        let skew = zeros.as_ptr().align_offset(usize::try_from(BLOCK_BYTES)?);
-        let zeros = zeros.get(skew..).unwrap_or_default();
-        let zeros = zeros.get(..usize::try_from(AHEAD_BYTES)?).unwrap_or_default();
-        let mut owed = 0;
-        let mut ahead = (self.offset + FILE_BYTES / 2) % FILE_BYTES / AHEAD_BYTES * AHEAD_BYTES;
         let bytes = (self.record.len() * batch.max(1)) as u64;
+        let reserved = match grows && bytes >= RESERVED_FROM_BYTES {
+            true => reserved(&self.paths[2])?,
+            false => None,
+        };
+        let ahead = grows && reserved.is_none();
+        let mut begin = if reserved.is_some() { 0 } else { self.offset };
+        let file = reserved.as_ref().unwrap_or(direct);
+        let zeros = Aligned::of(0, AHEAD_BYTES)?;
+        let mut owed = 0;
+        let mut zeros_at = (begin + FILE_BYTES / 2) % FILE_BYTES / AHEAD_BYTES * AHEAD_BYTES;
         let room = bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
-        let block = usize::try_from(BLOCK_BYTES)?;
-        let memory = vec![0xa5; usize::try_from(room)? + block];
-        let skew = memory.as_ptr().align_offset(block);
-        let aligned = memory.get(skew..).unwrap_or_default();
+        let records_bytes = Aligned::of(0xa5, room)?;
         let start = Instant::now();
         let mut records = 0;
         while start.elapsed() < slice {
-            let begin = Instant::now();
-            if self.offset + room > FILE_BYTES {
-                self.offset = 0;
+            let sent = Instant::now();
+            if begin + room > FILE_BYTES {
+                begin = 0;
             }
-            let first = self.offset / BLOCK_BYTES * BLOCK_BYTES;
-            let end = (self.offset + bytes).next_multiple_of(BLOCK_BYTES);
-            let blocks = aligned.get(..usize::try_from(end - first)?).unwrap_or_default();
-            direct.write_all_at(blocks, first)?;
-            owed += if grows { bytes } else { 0 };
+            let first = begin / BLOCK_BYTES * BLOCK_BYTES;
+            let end = (begin + bytes).next_multiple_of(BLOCK_BYTES);
+            file.write_all_at(records_bytes.first(end - first)?, first)?;
+            owed += if ahead { bytes } else { 0 };
             while owed >= AHEAD_BYTES {
-                direct.write_all_at(zeros, ahead)?;
-                ahead = (ahead + AHEAD_BYTES) % FILE_BYTES;
+                direct.write_all_at(zeros.first(AHEAD_BYTES)?, zeros_at)?;
+                zeros_at = (zeros_at + AHEAD_BYTES) % FILE_BYTES;
                 owed -= AHEAD_BYTES;
             }
-            direct.sync_data()?;
-            self.offset += bytes;
+            file.sync_data()?;
+            begin += bytes;
             records += batch.max(1);
-            latencies.push(begin.elapsed().as_secs_f64());
+            latencies.push(sent.elapsed().as_secs_f64());
         }
-        Ok(Some(float(records) / start.elapsed().as_secs_f64()))
+        let rate = float(records) / start.elapsed().as_secs_f64();
+        if reserved.is_none() {
+            self.offset = begin;
+        }
+        Ok(Some(rate))
     }
+}
+
+/// Bytes that begin where a direct write may.
+struct Aligned {
+    memory: Vec<u8>,
+    skew: usize,
+}
+
+impl Aligned {
+    fn of(byte: u8, bytes: u64) -> Outcome<Self> {
+        let block = usize::try_from(BLOCK_BYTES)?;
+        let memory = vec![byte; usize::try_from(bytes)? + block];
+        let skew = memory.as_ptr().align_offset(block);
+        Ok(Self { memory, skew })
+    }
+
+    fn first(&self, bytes: u64) -> Outcome<&[u8]> {
+        let end = self.skew + usize::try_from(bytes)?;
+        Ok(self.memory.get(self.skew..end).ok_or("more than was made")?)
+    }
+}
+
+fn open_direct(path: &Path) -> Outcome<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
+    Ok(OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)?)
+}
+
+/// A file whose blocks are there, and were never written; `None` where the file system reserves none.
+fn reserved(path: &Path) -> Outcome<Option<File>> {
+    let file = open_direct(path)?;
+    file.set_len(0)?;
+    let flags = rustix::fs::FallocateFlags::empty();
+    if rustix::fs::fallocate(&file, flags, 0, FILE_BYTES).is_err() {
+        return Ok(None);
+    }
+    file.sync_all()?;
+    Ok(Some(file))
 }
 
 /// A file whose blocks are all written and synced.

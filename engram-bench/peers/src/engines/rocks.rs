@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions,
+};
 
 use super::{Engine, Setup, key};
 use crate::Outcome;
@@ -33,6 +35,15 @@ fn open_with(dir: &Path, mut options: Options) -> Outcome<Box<dyn Engine>> {
     options.set_enable_pipelined_write(true);
     options.set_recycle_log_file_num(4);
     options.set_compression_type(DBCompressionType::None);
+    // The wiki's "Setup Options and Basic Tuning": a block cache (64 MB, as SQLite's), Bloom filters, and
+    // larger blocks.
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&Cache::new_lru_cache(64 << 20));
+    tables.set_bloom_filter(10.0, false);
+    tables.set_block_size(16 << 10);
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    options.set_block_based_table_factory(&tables);
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     Ok(Box::new(Rocks { database: DB::open(&options, dir)?, synced }))

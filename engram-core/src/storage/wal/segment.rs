@@ -13,7 +13,7 @@ pub const FORMAT_VERSION: u32 = 1;
 const FORMAT_VERSION_MIN: u32 = 1;
 /// The first bytes of each header copy.
 pub const MAGIC: [u8; 8] = *b"ENGRAMWL";
-/// Bytes of one header copy: a sector, so that it is never torn.
+/// Bytes of one header copy.
 pub const HEADER_COPY_BYTES: usize = 512;
 /// Where the copies stand: in different 4 KiB blocks.
 pub const HEADER_OFFSETS: [u64; 2] = [0, 4096];

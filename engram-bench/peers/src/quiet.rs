@@ -33,7 +33,8 @@ pub(crate) fn wait(process: &str) -> Outcome<f64> {
 /// What a process and its children have done so far: ticks of processor time, and bytes that they wrote.
 fn work(process: &str) -> Outcome<(u64, u64)> {
     let (mut ticks_of_all, mut written_by_all) = (ticks(process)?, written(process)?);
-    let children = std::fs::read_to_string(format!("/proc/{process}/task/{}/children", id(process)));
+    let children =
+        std::fs::read_to_string(format!("/proc/{process}/task/{}/children", id(process)));
     for child in children.unwrap_or_default().split_whitespace() {
         // One that has ended meanwhile does nothing more.
         if let (Ok(ticks), Ok(written)) = (ticks(child), written(child)) {

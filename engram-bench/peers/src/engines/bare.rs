@@ -185,7 +185,12 @@ impl Aligned {
 
 fn open_direct(path: &Path) -> Outcome<File> {
     let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
-    Ok(OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)?)
+    Ok(OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(flags)
+        .open(path)?)
 }
 
 /// A file whose blocks are there, and were never written; `None` where the file system reserves none.

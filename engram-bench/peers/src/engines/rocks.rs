@@ -3,9 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions,
-};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 
 use super::{Engine, Setup, key};
 use crate::Outcome;

@@ -57,6 +57,9 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// Bytes of changes that may wait, beside their number.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 
+/// The year 2020 in seconds since 1970: a machine whose clock says less has not been told the time.
+const CLOCK_IS_SET_FROM: i64 = 1_577_836_800;
+
 /// Most used slots that are kept for the next groups.
 const SLOTS_KEPT_MAX: usize = 256;
 
@@ -543,14 +546,17 @@ impl Shared {
 
     fn bounds(&self, everything: Option<(u64, u64)>) -> Bounds {
         let now = self.env.clock.now().as_second();
-        // Half the time is left for the run itself, and for a run that fails.
-        let max = i64::try_from(self.options.forget_erase_max.as_secs() / 2).unwrap_or(i64::MAX);
+        let max = i64::try_from(self.options.forget_erase_max.as_secs()).unwrap_or(i64::MAX);
+        // A clock that was not set yet tells nothing of others.
+        let is_set = now >= CLOCK_IS_SET_FROM;
+        let forgotten_after = if is_set { now.saturating_add(max) } else { i64::MAX };
         Bounds {
             segment_bytes_max: self.options.segment_bytes,
             garbage_bytes_min: self.env.scale.garbage_bytes_min,
             active_garbage_bytes_min: self.env.scale.active_garbage_bytes_min,
-            forgotten_before: now.saturating_sub(max),
-            now,
+            // Half the time is left for the run itself, and for a run that fails.
+            forgotten_before: now.saturating_sub(max / 2),
+            forgotten_after,
             everything,
         }
     }

@@ -117,7 +117,7 @@ fn look_at_legacy(
 ) -> Result<Vec<String>> {
     let mut legacy = LegacyReport::default();
     let mut files = Vec::new();
-    for LegacyFile { relative, .. } in find_legacy(env)? {
+    for LegacyFile { relative, .. } in find_legacy(env)?.files {
         let path = env.dir.join(&relative);
         let bytes = read_file(env.disk.as_ref(), &path, u64::MAX);
         let bytes = bytes.map_err(|e| Error::io("read", path, &e))?;

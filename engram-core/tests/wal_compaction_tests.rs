@@ -1,5 +1,10 @@
 //! Laws of compaction: it gives back what is dead, and nothing else ever changes.
-#![expect(clippy::unwrap_used, clippy::case_sensitive_file_extension_comparisons, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "tests"
+)]
 
 mod support;
 
@@ -452,6 +457,26 @@ fn damage_that_comes_while_running_is_quarantined_named_and_gone_after_compactio
     assert_eq!(store.incidents().len(), 1);
 }
 
+/// A store that is moved by steps and compacts by itself, on a disk that does not give all of it: what the
+/// refusals name is accepted.
+fn open_over(hidden: &Arc<MemDisk>, clock: &Arc<FakeClock>) -> Store {
+    let mut accepted = Vec::new();
+    loop {
+        let with = Options {
+            accept_loss: accepted.clone(),
+            compact_automatically: true,
+            drive: Drive::Steps,
+            clock: Arc::clone(clock) as _,
+            ..options(hidden)
+        };
+        match Store::open(DIR, with) {
+            Ok(store) => return store,
+            Err(Error::Unreadable { first, last, .. }) => accepted.push((first, last)),
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
 /// Bytes that a start could not read may be there at the next one, and with them what was forgotten. (The
 /// forget found nothing older then, and compaction dropped it.)
 #[test]
@@ -497,21 +522,7 @@ fn a_forget_outlives_what_a_start_could_not_read() {
         let hidden = MemDisk::of(&disk.image());
         hidden.lose_sectors(&wal(&victim.file), victim.offset / 512 * 512, victim.offset + 1000);
         let clock = Arc::new(FakeClock::default());
-        let mut accepted = Vec::new();
-        let store = loop {
-            let with = Options {
-                accept_loss: accepted.clone(),
-                compact_automatically: true,
-                drive: Drive::Steps,
-                clock: clock.clone(),
-                ..options(&hidden)
-            };
-            match Store::open(DIR, with) {
-                Ok(store) => break store,
-                Err(Error::Unreadable { first, last, .. }) => accepted.push((first, last)),
-                Err(e) => panic!("{e}"),
-            }
-        };
+        let store = open_over(&hidden, &clock);
         let memory = contents(&store);
         let dead = || store.wal().dead_bytes;
         let before = dead();
@@ -530,6 +541,46 @@ fn a_forget_outlives_what_a_start_could_not_read() {
     }
 }
 
+/// The same where an older forget of the key stands before what could not be read.
+#[test]
+fn a_second_forget_outlives_it_too() {
+    let disk = MemDisk::new();
+    let store = open(&disk);
+    let fill = |name: &str, from: u64, to: u64| {
+        for n in from..to {
+            let draft = support::draft(&format!("{name}{n}"), text(n, 20_000));
+            store.remember("other", draft, Condition::Any).unwrap().wait().unwrap();
+        }
+    };
+    remember(&store, "victim", text(0, 20_000));
+    fill("a", 0, 30);
+    forget(&store, "victim");
+    fill("a", 30, 70);
+    let lsn = remember(&store, "victim", text(1, 20_000));
+    fill("b", 0, 60);
+    forget(&store, "victim");
+    fill("c", 0, 60);
+    for (name, to) in [("a", 40), ("c", 45)] {
+        for n in 0..to {
+            store.forget("other", &format!("{name}{n}"), Condition::Any).unwrap().wait().unwrap();
+        }
+    }
+    store.close().unwrap();
+    let frames = support::frames_of(&disk);
+    let victim = frames.iter().find(|frame| frame.lsn == lsn).unwrap();
+    let hidden = MemDisk::of(&disk.image());
+    hidden.lose_sectors(&wal(&victim.file), victim.offset / 512 * 512, victim.offset + 1000);
+    let clock = Arc::new(FakeClock::default());
+    let store = open_over(&hidden, &clock);
+    for _ in 0..400 {
+        clock.advance(Duration::from_secs(1));
+        let _more = store.stepper().upkeep();
+    }
+    drop(store);
+    let store = open(&MemDisk::of(&hidden.image()));
+    assert!(store.get("s", "victim").is_err(), "it is back");
+}
+
 /// What was lost is named before it leaves the log, or it stays there to be found again.
 #[test]
 fn damage_stays_as_long_as_the_list_of_incidents_cannot_be_written() {
@@ -543,8 +594,10 @@ fn damage_stays_as_long_as_the_list_of_incidents_cannot_be_written() {
     disk.flip(&wal(&first), at + 100, 3);
     store.get("s", "e7").unwrap_err();
     disk.fail_for_ever(Op::Create, "incidents", Kind::Enospc);
-    assert!(store.compact_from_memory().is_err());
-    assert!(log_files(&disk).contains(&first));
+    for _ in 0..3 {
+        assert!(store.compact_from_memory().is_err());
+        assert!(log_files(&disk).contains(&first));
+    }
     drop(store);
     let store = open(&MemDisk::of(&disk.image()));
     assert_eq!(store.recovery_report().failed.damaged, 1);

@@ -7,6 +7,7 @@ use engram_core::Error;
 use engram_core::disk::Disk as _;
 use engram_core::disk::real::RealDisk;
 use engram_core::inspect::{self, FrameDump, Inspection};
+use engram_core::storage::legacy::is_legacy_name;
 use engram_core::storage::wal::report::{Incident, IncidentKind, RecoveryReport};
 
 use super::existing;
@@ -165,12 +166,16 @@ pub(super) fn no_memory(dir: &Path) -> Failure {
     Failure::failed(format!("{} holds no memory; name a data directory", dir.display()))
 }
 
-/// Whether a log is in a directory, or was begun there.
+/// Whether a log is in a directory, or was begun there, or one of v0.1.0 is.
 pub(super) fn has_log(dir: &Path) -> Outcome<bool> {
     let entries = RealDisk
         .list(dir)
         .map_err(|e| Failure::failed(format!("cannot list {}: {e}", dir.display())))?;
-    Ok(entries.iter().any(|entry| entry.is_dir && entry.name == "wal"))
+    let has_old = |name: &str| {
+        let files = RealDisk.list(&dir.join(name).join("wal")).unwrap_or_default();
+        files.iter().any(|file| is_legacy_name(&file.name))
+    };
+    Ok(entries.iter().any(|entry| entry.is_dir && (entry.name == "wal" || has_old(&entry.name))))
 }
 
 fn about(seen: &Inspection) -> Vec<String> {

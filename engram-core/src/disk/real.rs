@@ -36,7 +36,7 @@ impl Disk for RealDisk {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            // Of a link what it leads to, as `open` has it.
+            // Of a link to a file what it leads to, as `open` has it.
             let metadata = match fs::metadata(entry.path()) {
                 Ok(metadata) => metadata,
                 // Removed while we looked, or a link to nothing.
@@ -44,8 +44,8 @@ impl Disk for RealDisk {
                 Err(_) => entry.metadata()?,
             };
             if let Ok(name) = entry.file_name().into_string() {
-                let is_dir = metadata.is_dir();
-                let bytes = if is_dir { 0 } else { metadata.len() };
+                let is_dir = entry.file_type()?.is_dir();
+                let bytes = if metadata.is_dir() { 0 } else { metadata.len() };
                 entries.push(Entry { name, bytes, is_dir });
             }
         }
@@ -61,8 +61,18 @@ impl Disk for RealDisk {
         if dir.is_dir() {
             // Whoever made it may have died before its name was synced.
             return match self.sync_dir(parent) {
-                // A parent that is not ours to read is the system's, or an operator's.
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                // A parent that is not ours, or of a file system whose directories know no sync.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::InvalidInput
+                            | io::ErrorKind::Unsupported
+                            | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    Ok(())
+                }
                 synced => synced,
             };
         }

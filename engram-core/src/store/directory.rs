@@ -22,7 +22,7 @@ use feed::Feed;
 use order::Order;
 use siphasher::sip::SipHasher13;
 
-use crate::record::{Definition, Instant};
+use crate::record::{Definition, Instant, LegacyImported};
 use crate::storage::wal::frame::Header;
 use crate::storage::wal::knowledge::{KeyMap, Place, Usage};
 
@@ -174,6 +174,14 @@ impl Directory {
     #[must_use]
     pub fn imported(&self, path: &str) -> Option<&(u64, Vec<u8>)> {
         self.imported.get(path)
+    }
+
+    /// Whether this v0.1.0 file was taken over.
+    #[must_use]
+    pub fn has_imported(&self, file: &LegacyImported) -> bool {
+        self.imported.get(&file.path).is_some_and(|(size, sha256)| {
+            (*size, sha256.as_slice()) == (file.size, file.sha256.as_slice())
+        })
     }
 
     /// How many spaces there are.

@@ -10,7 +10,7 @@ use crate::disk::Lock;
 use crate::driver::{Driver, Parts, check_writable, replay};
 use crate::episode::limits;
 use crate::error::{Error, Result};
-use crate::record::Keys;
+use crate::record::{Keys, LegacyImported};
 use crate::storage::wal::env::Env;
 use crate::storage::wal::recover::{RecoverOptions, Recovered, Recovery};
 use crate::storage::wal::report::{RecoveryMode, RecoveryReport};
@@ -45,7 +45,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Inner> {
     let mut directory = Directory::default();
     let recovery = replay(&env, recovery, &mut directory, &options)?;
     if options.recovery == RecoveryMode::Strict {
-        takeover::check_strict(&env, &directory)?;
+        let last = |file: &LegacyImported| recovery.last_imported(|known| known == file);
+        takeover::check_strict(&env, |file| directory.has_imported(file) || last(file))?;
     }
     let Recovered { mut writer, segments, quarantine, identity, mut report } =
         recovery.finish(&mut directory)?;

@@ -36,11 +36,10 @@ pub struct Bounds {
     pub garbage_bytes_min: u64,
     /// Dead bytes in the active segment below which it is not sealed early.
     pub active_garbage_bytes_min: u64,
-    /// Forgotten bytes older than this moment (seconds since 1970) are due, and so are those of a time
-    /// that is still to come: a clock was wrong.
+    /// Forgotten bytes older than this moment (seconds since 1970) are due.
     pub forgotten_before: i64,
-    /// Now, in seconds since 1970.
-    pub now: i64,
+    /// So are those of a time after this moment: a clock ran ahead when they were forgotten.
+    pub forgotten_after: i64,
     /// Rewrite all that holds a dead byte, in segments of LSNs from the first to the last: one
     /// pass, so that it ends while changes go on.
     pub everything: Option<(u64, u64)>,
@@ -48,7 +47,7 @@ pub struct Bounds {
 
 impl Bounds {
     fn is_due(&self, forgotten: i64) -> bool {
-        forgotten <= self.forgotten_before || forgotten > self.now
+        forgotten <= self.forgotten_before || forgotten > self.forgotten_after
     }
 }
 
@@ -186,7 +185,7 @@ mod tests {
         garbage_bytes_min: 64 << 10,
         active_garbage_bytes_min: 256 << 10,
         forgotten_before: 100,
-        now: 200,
+        forgotten_after: 200,
         everything: None,
     };
 

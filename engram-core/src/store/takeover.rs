@@ -46,17 +46,27 @@ pub(crate) struct LegacyFile {
     pub(crate) space: String,
 }
 
-/// The v0.1.0 files of a data directory, in the order in which they were written.
-pub(crate) fn find(env: &Env) -> Result<Vec<LegacyFile>> {
+/// The v0.1.0 files of a data directory.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In the order in which they were written.
+    pub(crate) files: Vec<LegacyFile>,
+    /// Directories that may not be looked into.
+    pub(crate) unseen: Vec<PathBuf>,
+}
+
+/// Looks for them.
+pub(crate) fn find(env: &Env) -> Result<Found> {
     let io = |path: PathBuf| move |e: std::io::Error| Error::io("list", path, &e);
     let mut dirs = vec![("wal".to_owned(), "default".to_owned())];
     // Also a space of the name of a directory of ours: those have no `wal` in them.
     for entry in env.disk.list(&env.dir).map_err(io(env.dir.clone()))? {
-        if entry.is_dir {
+        // What a file system keeps where it begins is nobody's space.
+        if entry.is_dir && entry.name != "lost+found" {
             dirs.push((format!("{}/wal", entry.name), entry.name));
         }
     }
-    let mut files = Vec::new();
+    let mut found = Found::default();
     for (dir, space) in dirs {
         let path = env.dir.join(&dir);
         let entries = match env.disk.list(&path) {
@@ -69,28 +79,28 @@ pub(crate) fn find(env: &Env) -> Result<Vec<LegacyFile>> {
             {
                 continue;
             }
-            // The system's own, such as `lost+found` where a file system begins.
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                let dir = path.display().to_string();
-                tracing::info!(dir, "cannot look for v0.1.0 files here: no permission");
+                found.unseen.push(path);
                 continue;
             }
             Err(e) => return Err(Error::io("list", path, &e)),
         };
         for entry in entries.iter().filter(|e| !e.is_dir && legacy::is_legacy_name(&e.name)) {
             let relative = format!("{dir}/{}", entry.name);
-            files.push(LegacyFile { relative, space: space.clone() });
+            found.files.push(LegacyFile { relative, space: space.clone() });
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 /// Refuses files of which not all can be read, as strict recovery does. Changes nothing.
-pub(super) fn check_strict(env: &Env, directory: &Directory) -> Result<()> {
-    let (mut count, mut first) = (0, None);
-    for file in find(env)? {
+pub(super) fn check_strict(env: &Env, is_known: impl Fn(&LegacyImported) -> bool) -> Result<()> {
+    let Found { files, unseen } = find(env)?;
+    let mut count = unseen.len();
+    let mut first = unseen.first().map(|dir| format!("{} may not be looked into", dir.display()));
+    for file in files {
         let (imported, bytes) = read(env, &file)?;
-        if imported.is_known(directory) {
+        if is_known(&imported) {
             continue;
         }
         let log = legacy::read(&bytes);
@@ -150,7 +160,11 @@ pub(super) fn take_over(
     quarantine: &Quarantine,
     report: &mut RecoveryReport,
 ) -> Result<Directory> {
-    let files = find(env)?;
+    let Found { files, unseen } = find(env)?;
+    for dir in unseen {
+        let dir = dir.display().to_string();
+        tracing::warn!(dir, "no permission to look for v0.1.0 logs here; any there are left out");
+    }
     if files.is_empty() {
         return Ok(directory);
     }
@@ -174,6 +188,10 @@ pub(super) fn take_over(
     }
     let Takeover { report: legacy, incidents, bytes, .. } = takeover;
     let (recovered, failed) = (legacy.recovered, legacy.failed);
+    if legacy.files == 0 {
+        // All of it was taken over before, and only had to be moved.
+        return Ok(memory.into_inner());
+    }
     tracing::info!(
         files = legacy.files,
         recovered,
@@ -210,7 +228,7 @@ impl Takeover<'_> {
         let path = self.env.dir.join(&file.relative);
         let (imported, bytes) = read(self.env, file)?;
         self.bytes += imported.size;
-        let known = self.memory.look(|directory| imported.is_known(directory));
+        let known = self.memory.look(|directory| directory.has_imported(&imported));
         let name = self.quarantine_name(file, &imported);
         let log = legacy::read(&bytes);
         if !known {
@@ -222,7 +240,9 @@ impl Takeover<'_> {
             self.report.files += 1;
         }
         // Also where a crash came between the commit and this: each is listed once.
-        self.list_failures(file, &log, &name);
+        for failure in &log.failures {
+            self.list_failure(file, failure, &name, !known);
+        }
         let item = QuarantineItem {
             name: name.clone(),
             bytes: imported.size,
@@ -329,7 +349,7 @@ impl Takeover<'_> {
         let detail = format!("{path} at {offset}: kept in the quarantine only, {why}");
         self.report.notes.push(detail.clone());
         let failure = legacy::Failure { kind, offset, bytes: 0, detail };
-        self.list_failure(file, &failure, name);
+        self.list_failure(file, &failure, name, true);
     }
 
     fn commit_episodes(
@@ -367,25 +387,20 @@ impl Takeover<'_> {
         }
     }
 
-    /// Lists what could not be read of a file.
-    fn list_failures(&mut self, file: &LegacyFile, log: &legacy::Log, name: &str) {
-        for failure in &log.failures {
-            self.list_failure(file, failure, name);
-        }
-    }
-
-    fn list_failure(&mut self, file: &LegacyFile, failure: &legacy::Failure, name: &str) {
+    /// Lists what could not be read of a file, and reports it where it `is_new`.
+    fn list_failure(
+        &mut self,
+        file: &LegacyFile,
+        failure: &legacy::Failure,
+        name: &str,
+        is_new: bool,
+    ) {
         let incident = failure_incident(self.env, &file.relative, failure, Some(name));
         if let Err(e) = self.quarantine.record(&incident) {
             tracing::warn!(cause = %e, "the incident list cannot be written");
         }
-        self.incidents.push(incident);
-    }
-}
-
-impl LegacyImported {
-    /// Whether this file was taken over already.
-    fn is_known(&self, directory: &Directory) -> bool {
-        directory.imported(&self.path) == Some(&(self.size, self.sha256.clone()))
+        if is_new {
+            self.incidents.push(incident);
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::report::{Incident, IncidentKind, QuarantineItem};
 use super::scan::{Scanner, Span};
 use super::segment::{HEADER_COPY_BYTES, HEADER_OFFSETS, HeaderCopy, SegmentHeader};
 use crate::disk::{
-    Disk, File, Open, read_exact_at, read_file, read_up_to, write_all_at, write_file,
+    Disk, Entry, File, Open, read_exact_at, read_file, read_up_to, write_all_at, write_file,
 };
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -91,6 +91,8 @@ struct Incidents {
     list: Vec<Incident>,
     /// Where each id stands in the list.
     known: HashMap<String, usize>,
+    /// Ids that could not be written yet.
+    unwritten: HashSet<String>,
     end: u64,
     torn: bool,
     /// This process wrote and synced all of it, and its name.
@@ -204,12 +206,20 @@ impl Quarantine {
     }
 
     /// This name, or one like it that no item has yet.
-    #[must_use]
-    pub fn free_name(&self, name: &str) -> String {
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn free_name(&self, name: &str) -> io::Result<String> {
         let dir = self.env.quarantine_dir();
-        let is_free = |name: &String| self.env.disk.open(&dir.join(name), Open::Read).is_err();
-        let others = (2u64..).map(|number| format!("{name}-{number}"));
-        std::iter::once(name.to_owned()).chain(others).find(is_free).unwrap_or_default()
+        let mut free = name.to_owned();
+        for number in 2u64.. {
+            match self.env.disk.open(&dir.join(&free), Open::Read) {
+                Ok(_) => free = format!("{name}-{number}"),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(free)
     }
 
     /// Adds an incident to the list, synced, unless it is there. Says whether it is new.
@@ -224,20 +234,25 @@ impl Quarantine {
             // The same bytes, hit once more: now they cost other records.
             incident.id = format!("{}-lsn-{first}", incident.id);
         }
-        if !incidents.add(&incident) {
+        let is_new = incidents.add(&incident);
+        if !is_new && !incidents.unwritten.contains(&incident.id) {
             self.write_list(&mut incidents, "")?;
             return Ok(false);
         }
         if broken(Broken::IncidentForgotten) {
             return Ok(true);
         }
-        self.env.metrics.incident(incident.verdict);
+        if is_new {
+            self.env.metrics.incident(incident.verdict);
+        }
+        incidents.unwritten.insert(incident.id.clone());
         let json = serde_json::to_string(&incident).map_err(io::Error::other)?;
         let start = if incidents.torn { "\n" } else { "" };
         let line = format!("{start}{:08x} {json}\n", frame::crc(json.as_bytes()));
         self.write_list(&mut incidents, &line)?;
         incidents.torn = false;
-        Ok(true)
+        incidents.unwritten.remove(&incident.id);
+        Ok(is_new)
     }
 
     /// Adds a line to the list. The first time, what was read is written again before it, and the
@@ -291,8 +306,12 @@ impl Quarantine {
 
     /// Bytes kept now; sets the gauge too. Where the disk does not tell, what was counted last.
     pub fn bytes(&self) -> u64 {
-        if let Ok(items) = list(self.env.disk.as_ref(), &self.env.dir) {
-            self.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
+        let counted = match self.env.disk.list(&self.env.quarantine_dir()) {
+            Ok(entries) => Some(items_of(&entries).map(|item| item.bytes).sum()),
+            Err(e) => (e.kind() == io::ErrorKind::NotFound).then_some(0),
+        };
+        if let Some(bytes) = counted {
+            self.bytes.store(bytes, Ordering::Relaxed);
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
         Metrics::set(&self.env.metrics.quarantine_bytes, bytes);
@@ -402,13 +421,8 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
         Err(e) => return Err(Error::io("list", dir, &e)),
     };
     let mut items = Vec::new();
-    let names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    for entry in &entries {
-        let Some(name) = entry.name.strip_suffix(REPORT_SUFFIX) else { continue };
-        if !names.contains(name) {
-            continue;
-        }
-        match read_sidecar(disk, &dir, name) {
+    for entry in items_of(&entries) {
+        match read_sidecar(disk, &dir, &entry.name) {
             Ok(sidecar) => items.push(sidecar.item),
             Err(Error::NoSuch { .. }) => {}
             Err(e) => return Err(e),
@@ -416,6 +430,13 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<QuarantineItem>> {
     }
     items.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.name.cmp(&b.name)));
     Ok(items)
+}
+
+/// The items among the files there: those with a report beside them.
+fn items_of(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let reports = entries.iter().filter_map(|entry| entry.name.strip_suffix(REPORT_SUFFIX));
+    let reports: HashSet<&str> = reports.collect();
+    entries.iter().filter(move |entry| reports.contains(entry.name.as_str()))
 }
 
 fn read_sidecar(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Sidecar> {
@@ -437,7 +458,7 @@ fn read_sidecar(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Sidecar> {
 /// # Errors
 /// [`Error::NoSuch`], or what the disk said.
 pub fn show(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(QuarantineItem, Vec<u8>)> {
-    let mut secrets = secrets_of(disk, dir);
+    let mut secrets = secrets_of(disk, dir)?;
     let dir = dir_of(dir);
     let sidecar = read_sidecar(disk, &dir, name)?;
     let path = dir.join(name);
@@ -463,9 +484,13 @@ pub fn show(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(QuarantineItem, 
 }
 
 /// What makes frames of this log, and keys, that nobody else can make.
-fn secrets_of(disk: &dyn Disk, dir: &Path) -> Vec<Vec<u8>> {
+fn secrets_of(disk: &dyn Disk, dir: &Path) -> Result<HashSet<Vec<u8>>> {
     let wal = dir.join("wal");
-    let entries = disk.list(&wal).unwrap_or_default();
+    let entries = match disk.list(&wal) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(Error::io("list", wal, &e)),
+    };
     let header = |name: &str| {
         let file = disk.open(&wal.join(name), Open::Read).ok()?;
         match read_header(file.as_ref()) {
@@ -474,7 +499,7 @@ fn secrets_of(disk: &dyn Disk, dir: &Path) -> Vec<Vec<u8>> {
         }
     };
     let headers = entries.iter().filter_map(|entry| header(&entry.name));
-    headers.flat_map(|header| secrets_in(&header)).collect()
+    Ok(headers.flat_map(|header| secrets_in(&header)).collect())
 }
 
 fn secrets_in(header: &SegmentHeader) -> [Vec<u8>; 2] {

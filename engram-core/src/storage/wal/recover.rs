@@ -36,7 +36,7 @@ use super::survey::{Survey, Surveyed, covers};
 use super::verdict::Seen;
 use super::writer::Writer;
 use crate::error::{Error, Result};
-use crate::record::SCHEMA;
+use crate::record::{Known, LegacyImported, SCHEMA};
 
 /// What recovery is told.
 #[derive(Debug, Clone)]
@@ -205,6 +205,17 @@ impl Recovery {
         let (judged, frames) = slim(judged);
         self.judged.push(judged);
         Ok(Room::of(contents, frames))
+    }
+
+    /// Whether the last segment, whose frames are applied at the end only, names a v0.1.0 file as taken over.
+    pub fn last_imported(&self, is_it: impl Fn(&LegacyImported) -> bool) -> bool {
+        let Some((last, contents)) = &self.last else { return false };
+        let tail = last.judgement.tail_start.unwrap_or(u64::MAX);
+        let mut kept = contents.facts.iter().filter(|fact| fact.offset() < tail);
+        kept.any(|fact| match contents.known(fact) {
+            Some(Known::LegacyImported(file)) => is_it(file),
+            _ => false,
+        })
     }
 
     /// What the device did not give must be within what was accepted.

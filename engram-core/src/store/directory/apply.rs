@@ -87,7 +87,7 @@ impl Directory {
                 return Applied::default();
             }
             self.kill(tomb.place, None);
-            older = tomb.older;
+            older = older.saturating_add(tomb.older);
         }
         if let Some(orphans) = self.orphans.remove(&header.key) {
             older = older.saturating_add(orphans.copies);

@@ -16,7 +16,7 @@ use crate::storage::wal::footer::FooterBuilder;
 use crate::storage::wal::frame::{self, Header};
 use crate::storage::wal::head::Head;
 use crate::storage::wal::knowledge::Knowledge;
-use crate::storage::wal::plan::{Continue, Cut, FramePlace, LsnRange, go_on};
+use crate::storage::wal::plan::{Continue, Cut, FramePlace, Loss, LsnRange, go_on};
 use crate::storage::wal::prealloc::{self, Surplus, next_segment_bytes};
 use crate::storage::wal::read::{HeaderRead, read_header};
 use crate::storage::wal::report::{IncidentKind, QuarantineItem};
@@ -46,7 +46,7 @@ impl Recovery {
         for name in std::mem::take(&mut self.survey.returned) {
             let file = name.file_name();
             // Another one of that name may have come back before.
-            let kept_as = self.quarantine.free_name(&file);
+            let kept_as = self.quarantine.free_name(&file)?;
             let item = QuarantineItem {
                 name: kept_as.clone(),
                 bytes: disk.open(&self.env.wal_path(&file), Open::Read)?.len()?,
@@ -296,7 +296,7 @@ impl Recovery {
         let writer = match self.new_segment(identity, &new) {
             // Its unused end is all the room that is left.
             Err(e) if is_full(&e) => {
-                self.give_unused_end_back(&last)?;
+                last.facts.file_bytes = self.give_unused_end_back(&last)?;
                 self.new_segment(identity, &new)?
             }
             made => made?,
@@ -337,14 +337,21 @@ impl Recovery {
         Ok(writer)
     }
 
-    /// Cuts the zeros off that a file ends in.
-    fn give_unused_end_back(&self, judged: &Judged) -> io::Result<()> {
+    /// Cuts the zeros off that a file ends in, but none that belong to what was found in it: frames may end
+    /// in zeros too. Gives its new length.
+    fn give_unused_end_back(&self, judged: &Judged) -> io::Result<u64> {
         const STEP_BYTES: u64 = 1 << 20;
         let file =
             self.env.disk.open(&self.env.wal_path(&judged.facts.name.file_name()), Open::Write)?;
-        let mut end = judged.facts.file_bytes;
-        while end > FRAMES_START {
-            let from = end.saturating_sub(STEP_BYTES).max(FRAMES_START);
+        let Judged { facts, judgement, .. } = judged;
+        let frames = facts.frames.last().map_or(FRAMES_START, FramePlace::end);
+        let odd = facts.odd.iter().map(|span| span.offset + span.bytes).max();
+        let damaged = judgement.damaged.iter().map(Loss::end).max();
+        let found = [odd, damaged].into_iter().flatten().max().unwrap_or(0);
+        let least = frames.max(found).max(judgement.tail_end);
+        let mut end = facts.file_bytes;
+        while end > least {
+            let from = end.saturating_sub(STEP_BYTES).max(least);
             let mut bytes = vec![0; usize::try_from(end - from).unwrap_or(usize::MAX)];
             read_exact_at(file.as_ref(), &mut bytes, from)?;
             if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
@@ -354,7 +361,8 @@ impl Recovery {
             end = from;
         }
         file.set_len(end)?;
-        file.sync()
+        file.sync()?;
+        Ok(end)
     }
 
     /// The quarantine cannot be written, and a new segment of the same first LSN would replace

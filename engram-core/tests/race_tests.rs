@@ -89,7 +89,7 @@ fn a_full_queue_answers_busy_and_loses_nothing() {
                         assert_eq!(found(&store, &id), Some((lsn, n)));
                         Some(true)
                     }
-                    Err(Error::Busy { queued: 1, bound: 1 }) => Some(false),
+                    Err(Error::Busy { queued: 1, bound: 1, unit: "changes" }) => Some(false),
                     Err(e) => panic!("{e}"),
                 }
             })

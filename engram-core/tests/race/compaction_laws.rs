@@ -201,6 +201,7 @@ fn is_due(store: &Store) -> bool {
         garbage_bytes_min: 1 << 10,
         active_garbage_bytes_min: 1 << 10,
         forgotten_before: 0,
+        forgotten_after: i64::MAX,
         everything: None,
     };
     let active = views.iter().find(|view| !view.eligible);

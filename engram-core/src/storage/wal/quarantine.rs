@@ -84,6 +84,8 @@ pub struct Quarantine {
     incidents: Mutex<Incidents>,
     /// Bytes kept, when they were last counted.
     bytes: AtomicU64,
+    /// How many files were there then, and their bytes.
+    counted: Mutex<Option<(usize, u64)>>,
 }
 
 #[derive(Debug, Default)]
@@ -118,8 +120,12 @@ impl Quarantine {
     /// What the disk said.
     pub fn open(env: Arc<Env>) -> Result<Self> {
         let incidents = load_incidents(&env)?;
-        let quarantine =
-            Self { env, incidents: Mutex::new(incidents), bytes: AtomicU64::default() };
+        let quarantine = Self {
+            env,
+            incidents: Mutex::new(incidents),
+            bytes: AtomicU64::default(),
+            counted: Mutex::default(),
+        };
         quarantine.bytes();
         Ok(quarantine)
     }
@@ -300,18 +306,23 @@ impl Quarantine {
     /// Counts what was just kept. To look at all that is there, each time, would take for ever where there
     /// is much.
     fn add_bytes(&self, bytes: u64) {
+        // One that was there already may be kept once more: the next count tells.
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         Metrics::set(&self.env.metrics.quarantine_bytes, all);
     }
 
     /// Bytes kept now; sets the gauge too. Where the disk does not tell, what was counted last.
     pub fn bytes(&self) -> u64 {
-        let counted = match self.env.disk.list(&self.env.quarantine_dir()) {
-            Ok(entries) => Some(items_of(&entries).map(|item| item.bytes).sum()),
-            Err(e) => (e.kind() == io::ErrorKind::NotFound).then_some(0),
-        };
-        if let Some(bytes) = counted {
-            self.bytes.store(bytes, Ordering::Relaxed);
+        let entries = self.env.disk.list(&self.env.quarantine_dir()).unwrap_or_default();
+        let seen = Some((entries.len(), entries.iter().map(|entry| entry.bytes).sum()));
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each item has a report to be read: not again while nothing came or went.
+        if *counted != seen
+            && let Ok(items) = list(self.env.disk.as_ref(), &self.env.dir)
+        {
+            self.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
+            *counted = seen;
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
         Metrics::set(&self.env.metrics.quarantine_bytes, bytes);

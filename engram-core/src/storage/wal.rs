@@ -6,7 +6,7 @@
 //! 4. acting on it: [`quarantine`], [`recover`];
 //! 5. writing: [`blocks`], [`prealloc`], [`segments`], [`writer`];
 //! 6. giving back: [`knowledge`], [`compact`];
-//! 7. beside all of them: [`env`], [`report`].
+//! 7. beside all of them: [`mod@env`], [`report`].
 //!
 //! Why it is safe: a length is believed only under its own checksum ([`frame`]). A frame that is whole is
 //! kept, understood or not ([`plan`]). Bytes are copied elsewhere and synced before anything removes them

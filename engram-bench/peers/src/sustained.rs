@@ -50,7 +50,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
             let dir = plan.fresh_dir(PART)?;
             let (running, missing) = servers::start_all(&dir, |server| server == name);
             if round == 0 {
-                missing.into_iter().for_each(|missing| report.note(missing));
+                for missing in missing {
+                    report.note(missing);
+                }
             }
             let Some(server) = running.first() else { continue };
             let mut clients = server.clients(WRITERS, &text)?;

@@ -122,8 +122,8 @@ impl Written {
     ) -> Outcome<Option<f64>> {
         let Some(direct) = &self.direct else { return Ok(None) };
         let bytes = (self.record.len() * batch.max(1)) as u64;
-        let reserves = grows && bytes >= RESERVED_FROM_BYTES;
-        let reserved = if reserves { reserved(&self.paths[2])? } else { None };
+        let is_large = bytes >= RESERVED_FROM_BYTES;
+        let reserved = if grows && is_large { reserved(&self.paths[2])? } else { None };
         let ahead = grows && reserved.is_none();
         let mut begin = if reserved.is_some() { 0 } else { self.offset };
         let file = reserved.as_ref().unwrap_or(direct);

@@ -551,17 +551,22 @@ fn a_segment_that_was_moved_and_linked_to_is_the_segment() {
     assert_eq!(contents(&Store::open(&data, whole()).unwrap()).len(), 4);
 }
 
-/// Frames may end in zeros, and the room that is given back may still be too little.
-#[test]
-fn what_is_given_back_on_a_full_disk_ends_behind_the_last_frame() {
+/// What a kill leaves of a store with three episodes of this text, but for what was made ahead.
+fn killed_without_ballast(what: &str) -> Arc<MemDisk> {
     let disk = MemDisk::new();
     let store = open(&disk);
     for n in 0..3 {
-        remember(&store, &format!("e{n}"), "text\0\0\0\0");
+        remember(&store, &format!("e{n}"), what);
     }
     let mut image = disk.crash(Unsynced::Kept).image();
     image.retain(|path, _| !path.ends_with("ballast") && !path.ends_with("spare"));
-    let disk = MemDisk::of(&image);
+    MemDisk::of(&image)
+}
+
+/// Frames may end in zeros, and the room that is given back may still be too little.
+#[test]
+fn what_is_given_back_on_a_full_disk_ends_behind_the_last_frame() {
+    let disk = killed_without_ballast("text\0\0\0\0");
     disk.set_capacity(Some(disk.used() + 64 * 1024 - (1 << 20)));
     Store::open(DIR, options(&disk)).unwrap_err();
     let given_back = disk.image()[&wal(FIRST)].len();
@@ -574,14 +579,7 @@ fn what_is_given_back_on_a_full_disk_ends_behind_the_last_frame() {
 
 #[test]
 fn a_full_disk_without_ballast_opens_by_the_room_that_the_last_segment_does_not_use() {
-    let disk = MemDisk::new();
-    let store = open(&disk);
-    for n in 0..3 {
-        remember(&store, &format!("e{n}"), "text");
-    }
-    let mut image = disk.crash(Unsynced::Kept).image();
-    image.retain(|path, _| !path.ends_with("ballast") && !path.ends_with("spare"));
-    let disk = MemDisk::of(&image);
+    let disk = killed_without_ballast("text");
     disk.set_capacity(Some(disk.used() + 64 * 1024));
     let store = open(&disk);
     assert_eq!(contents(&store).len(), 3);

@@ -477,6 +477,23 @@ fn open_over(hidden: &Arc<MemDisk>, clock: &Arc<FakeClock>) -> Store {
     }
 }
 
+/// Episodes of 20 kB in the space `other`, named by these numbers.
+fn fill_other(store: &Store, name: &str, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        let draft = support::draft(&format!("{name}{n}"), text(n, 20_000));
+        store.remember("other", draft, Condition::Any).unwrap().wait().unwrap();
+    }
+}
+
+/// The same disk, which does not give the frame of this LSN.
+fn without_frame(disk: &Arc<MemDisk>, lsn: u64) -> Arc<MemDisk> {
+    let frames = support::frames_of(disk);
+    let frame = frames.iter().find(|frame| frame.lsn == lsn).unwrap();
+    let hidden = MemDisk::of(&disk.image());
+    hidden.lose_sectors(&wal(&frame.file), frame.offset / 512 * 512, frame.offset + 1000);
+    hidden
+}
+
 /// Bytes that a start could not read may be there at the next one, and with them what was forgotten. (The
 /// forget found nothing older then, and compaction dropped it.)
 #[test]
@@ -485,42 +502,19 @@ fn a_forget_outlives_what_a_start_could_not_read() {
         let disk = MemDisk::new();
         let store = open(&disk);
         let lsn = remember(&store, "victim", text(0, 20_000));
-        for n in 0..60 {
-            store
-                .remember(
-                    "other",
-                    support::draft(&format!("a{n}"), text(n, 20_000)),
-                    Condition::Any,
-                )
-                .unwrap()
-                .wait()
-                .unwrap();
-        }
+        fill_other(&store, "a", 0..60);
         if whole_space {
             store.forget_space("s").unwrap().wait().unwrap();
         } else {
             forget(&store, "victim");
         }
-        for n in 0..60 {
-            store
-                .remember(
-                    "other",
-                    support::draft(&format!("b{n}"), text(n, 20_000)),
-                    Condition::Any,
-                )
-                .unwrap()
-                .wait()
-                .unwrap();
-        }
+        fill_other(&store, "b", 0..60);
         for n in 0..40 {
             store.forget("other", &format!("b{n}"), Condition::Any).unwrap().wait().unwrap();
         }
         store.close().unwrap();
         drop(store);
-        let frames = support::frames_of(&disk);
-        let victim = frames.iter().find(|frame| frame.lsn == lsn).unwrap();
-        let hidden = MemDisk::of(&disk.image());
-        hidden.lose_sectors(&wal(&victim.file), victim.offset / 512 * 512, victim.offset + 1000);
+        let hidden = without_frame(&disk, lsn);
         let clock = Arc::new(FakeClock::default());
         let store = open_over(&hidden, &clock);
         let memory = contents(&store);
@@ -546,30 +540,21 @@ fn a_forget_outlives_what_a_start_could_not_read() {
 fn a_second_forget_outlives_it_too() {
     let disk = MemDisk::new();
     let store = open(&disk);
-    let fill = |name: &str, from: u64, to: u64| {
-        for n in from..to {
-            let draft = support::draft(&format!("{name}{n}"), text(n, 20_000));
-            store.remember("other", draft, Condition::Any).unwrap().wait().unwrap();
-        }
-    };
     remember(&store, "victim", text(0, 20_000));
-    fill("a", 0, 30);
+    fill_other(&store, "a", 0..30);
     forget(&store, "victim");
-    fill("a", 30, 70);
+    fill_other(&store, "a", 30..70);
     let lsn = remember(&store, "victim", text(1, 20_000));
-    fill("b", 0, 60);
+    fill_other(&store, "b", 0..60);
     forget(&store, "victim");
-    fill("c", 0, 60);
+    fill_other(&store, "c", 0..60);
     for (name, to) in [("a", 40), ("c", 45)] {
         for n in 0..to {
             store.forget("other", &format!("{name}{n}"), Condition::Any).unwrap().wait().unwrap();
         }
     }
     store.close().unwrap();
-    let frames = support::frames_of(&disk);
-    let victim = frames.iter().find(|frame| frame.lsn == lsn).unwrap();
-    let hidden = MemDisk::of(&disk.image());
-    hidden.lose_sectors(&wal(&victim.file), victim.offset / 512 * 512, victim.offset + 1000);
+    let hidden = without_frame(&disk, lsn);
     let clock = Arc::new(FakeClock::default());
     let store = open_over(&hidden, &clock);
     for _ in 0..400 {

@@ -477,7 +477,7 @@ pub fn show(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(QuarantineItem, 
         read_file(disk, &path, u64::MAX).map_err(|e| Error::io("read", path.clone(), &e))?;
     // A copy of a header tells of itself, whatever has become of its segment.
     let headers = HEADER_OFFSETS.iter().map(|&at| usize::try_from(at).unwrap_or(usize::MAX));
-    for at in headers.chain([0]) {
+    for at in headers {
         let copy = bytes.get(at..).and_then(|rest| rest.get(..HEADER_COPY_BYTES));
         if let Some(HeaderCopy::Good(header)) = copy.map(SegmentHeader::decode) {
             secrets.extend(secrets_in(&header));
